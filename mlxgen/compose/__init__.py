@@ -1,0 +1,1 @@
+"""generate-long: plan, chunks, candidates, pick, stitch, report."""

@@ -1,0 +1,1 @@
+"""Pieces in and out: MIDI, MusicXML, piano rolls."""

@@ -1,0 +1,1 @@
+"""From ids to logits: the transformer, its positions and its cache. mlx only."""

@@ -1,0 +1,1 @@
+"""What music is: keys, notes, pieces, and the token languages that write them. Pure Python and numpy."""

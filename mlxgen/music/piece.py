@@ -1,0 +1,73 @@
+"""Note and Piece: the one shape in which music travels between the rooms of this project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from mlxgen.music.theory import Key, bar_ticks
+
+
+class Note(NamedTuple):
+    """One sounding note. Times in ticks (480 a quarter) from the start of the piece; pitch is MIDI (C4 = 60)."""
+
+    start_ticks: int
+    duration_ticks: int
+    pitch: int
+
+    @property
+    def end_ticks(self) -> int:
+        return self.start_ticks + self.duration_ticks
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Two to four voices (more are allowed), highest first, each a list of notes in time order."""
+
+    voices: list[list[Note]]
+    key: Key = Key(0, "major")
+    meter: tuple[int, int] = (4, 4)
+    tempo_bpm: float = 80.0
+    title: str = ""
+    voice_names: tuple[str, ...] = field(default=())
+
+    def __post_init__(self):
+        voices = [sorted(Note(*note) for note in voice) for voice in self.voices]
+        object.__setattr__(self, "voices", voices)
+        object.__setattr__(self, "key", Key(*self.key))
+        object.__setattr__(self, "meter", tuple(self.meter))
+
+    @property
+    def bar_ticks(self) -> int:
+        return bar_ticks(self.meter)
+
+    @property
+    def length_ticks(self) -> int:
+        """The end of the last sounding note."""
+        return max((note.end_ticks for voice in self.voices for note in voice), default=0)
+
+    @property
+    def length_bars(self) -> int:
+        """Bars, the last one counted whole."""
+        return -(-self.length_ticks // self.bar_ticks)
+
+    @property
+    def note_count(self) -> int:
+        return sum(len(voice) for voice in self.voices)
+
+    def events(self) -> list[tuple[int, int, Note]]:
+        """(start_ticks, voice 1.., note) in the order the tokenizers write them: by time, then from the top voice."""
+        rows = [(note.start_ticks, number, note)
+                for number, voice in enumerate(self.voices, start=1) for note in voice]
+        return sorted(rows)
+
+    def between(self, start_ticks: int, end_ticks: int) -> Piece:
+        """The notes that begin in [start_ticks, end_ticks), moved so that start_ticks is 0."""
+        voices = [[note._replace(start_ticks=note.start_ticks - start_ticks)
+                   for note in voice if start_ticks <= note.start_ticks < end_ticks] for voice in self.voices]
+        return replace(self, voices=voices)
+
+    def transposed(self, semitones: int) -> Piece:
+        """The same piece `semitones` higher, in the key that follows from it."""
+        voices = [[note._replace(pitch=note.pitch + semitones) for note in voice] for voice in self.voices]
+        return replace(self, voices=voices, key=Key((self.key.root + semitones) % 12, self.key.mode))

@@ -1,0 +1,89 @@
+"""Vocab: token ids and their names, read from a tokenizer.json. The file is the truth; no id is written in code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+KINDS = ("scale_degree", "absolute")
+
+
+class Vocab:
+    """Ids <-> names of one tokenizer.json, with the ranges and bins that it declares.
+
+    `vocab["BAR"]` is an id (KeyError if absent), `vocab.get("BAR")` an id or None,
+    `vocab.name(9)` a name, `"BAR" in vocab` a question. Raises ValueError on a file that is not
+    a tokenizer, saying what is missing.
+    """
+
+    def __init__(self, data: dict, source: str = "tokenizer.json"):
+        for field in ("tokenizer_type", "token_to_name", "config"):
+            if field not in data:
+                raise ValueError(f"{source}: no {field!r}; expected an upstream tokenizer.json")
+        self.kind = data["tokenizer_type"]
+        if self.kind not in KINDS:
+            raise ValueError(f"{source}: tokenizer_type {self.kind!r}; expected one of {', '.join(KINDS)}")
+        try:
+            names = {int(token): str(name) for token, name in data["token_to_name"].items()}
+        except (AttributeError, ValueError) as error:
+            raise ValueError(f"{source}: token_to_name must map ids to names ({error})") from None
+        if sorted(names) != list(range(len(names))):
+            raise ValueError(f"{source}: ids must run from 0 to {len(names) - 1} without gaps")
+        if len(set(names.values())) != len(names):
+            raise ValueError(f"{source}: two ids share a name")
+        declared = data.get("vocab_size", len(names))
+        if declared != len(names):
+            raise ValueError(f"{source}: vocab_size {declared}, but {len(names)} names")
+        self.names: list[str] = [names[token] for token in range(len(names))]
+        self.ids: dict[str, int] = {name: token for token, name in enumerate(self.names)}
+        for name in ("BOS", "EOS", "BAR", "VOICE_1"):
+            if name not in self.ids:
+                raise ValueError(f"{source}: no token named {name}")
+        config = data["config"]
+        self.min_pitch = int(config.get("min_pitch", 36))
+        self.max_pitch = int(config.get("max_pitch", 84))
+        self.min_octave = int(config.get("min_octave", 2))
+        self.max_octave = int(config.get("max_octave", 7))
+        self.duration_bins = self._bins("Dur_")
+        self.time_shift_bins = self._bins("TimeShift_")
+        if not self.duration_bins or not self.time_shift_bins:
+            raise ValueError(f"{source}: no Dur_ or no TimeShift_ tokens")
+        self._data = data
+
+    def _bins(self, prefix: str) -> tuple[int, ...]:
+        return tuple(sorted(int(suffix) for suffix in self.family(prefix)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vocab:
+        path = Path(path)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON ({error})") from None
+        if not isinstance(data, dict):
+            raise ValueError(f"{path}: expected a JSON object, found {type(data).__name__}")
+        return cls(data, str(path))
+
+    def save(self, path: str | Path) -> None:
+        Path(path).write_text(json.dumps(self._data, indent=2) + "\n", encoding="utf-8")
+
+    def family(self, prefix: str) -> dict[str, int]:
+        """{suffix: id} of all tokens that begin with `prefix`: family("KEY_")["C_major"]."""
+        return {name[len(prefix):]: token for name, token in self.ids.items() if name.startswith(prefix)}
+
+    def name(self, token: int) -> str:
+        return self.names[token]
+
+    def get(self, name: str) -> int | None:
+        return self.ids.get(name)
+
+    def __getitem__(self, name: str) -> int:
+        return self.ids[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.ids
+
+    def __len__(self) -> int:
+        return len(self.names)

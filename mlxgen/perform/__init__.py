@@ -1,0 +1,1 @@
+"""stream: generate ahead, play on time, answer the controls."""

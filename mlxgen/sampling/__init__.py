@@ -1,0 +1,1 @@
+"""From logits to ids: rules, sampler, and the one step that everything runs."""

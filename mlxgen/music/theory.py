@@ -1,7 +1,8 @@
 """Keys, scale degrees, spelling and meters: the arithmetic every other room leans on.
 
 Degrees are relative to the tonic and octave numbers count tonics, not C's: in D major,
-octave 4 degree 1 is D4 (MIDI 62) and octave 4 degree 7 is C sharp 5 (MIDI 73).
+octave 5 degree 1 is D4 (MIDI 62) and octave 5 degree 7 is C sharp 5 (MIDI 73). The octave
+is (pitch - tonic) // 12, so octave 5 begins at the tonic from C4 (MIDI 60) upwards.
 Minor degrees are those of the natural minor scale.
 """
 
@@ -98,24 +99,21 @@ class Spelling(NamedTuple):
 
 @cache
 def pitch_to_degree(pitch: int, key: Key) -> tuple[int, int, int]:
-    """MIDI pitch -> (octave of tonics, degree 1-7, alteration -1, 0 or 1) in `key`.
+    """MIDI pitch -> (octave of tonics, degree 1-7, alteration 0 or 1) in `key`.
 
-    A chromatic pitch is a raised degree where one lies a semitone below, except where upstream
-    writes a lowered one; `tests/` hold every pitch in every key against upstream's ids.
+    A chromatic pitch is always the degree below it, raised: both scales have one a semitone lower.
     """
-    interval = (pitch - key.root) % 12
-    octave = (pitch - key.root) // 12 - 1
+    octave, interval = divmod(pitch - key.root, 12)
     scale = SCALES[key.mode]
     if interval in scale:
         return octave, scale.index(interval) + 1, 0
-    below = max(index for index, semitones in enumerate(scale) if semitones < interval)
-    return octave, below + 1, 1
+    return octave, scale.index(interval - 1) + 1, 1
 
 
 @cache
 def degree_to_pitch(octave: int, degree: int, alteration: int, key: Key) -> int:
-    """(octave of tonics, degree 1-7, alteration) -> MIDI pitch: the inverse of `pitch_to_degree`."""
-    return (octave + 1) * 12 + key.root + SCALES[key.mode][degree - 1] + alteration
+    """(octave of tonics, degree 1-7, alteration -1, 0 or 1) -> MIDI pitch: the inverse of `pitch_to_degree`."""
+    return octave * 12 + key.root + SCALES[key.mode][degree - 1] + alteration
 
 
 def bar_ticks(meter: tuple[int, int]) -> int:

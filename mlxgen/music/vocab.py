@@ -48,6 +48,7 @@ class Vocab:
         self.time_shift_bins = self._bins("TimeShift_")
         if not self.duration_bins or not self.time_shift_bins:
             raise ValueError(f"{source}: no Dur_ or no TimeShift_ tokens")
+        self.max_voices = sum(suffix.isdigit() for suffix in self.family("VOICE_"))
         self._data = data
 
     def _bins(self, prefix: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from mlxgen.music.piece import Note, Piece
 from mlxgen.music.prompt import parse_meter
-from mlxgen.music.theory import Key, degree_to_pitch
+from mlxgen.music.theory import C_MAJOR, Key, degree_to_pitch
 from mlxgen.music.vocab import Vocab
 
 Completed = list[tuple[int, Note]]
@@ -38,7 +38,7 @@ class Decoder:
         self._notes: Completed | None = [] if keep_notes else None
         self.now_ticks = self.bar = self.beat = self.bar_start_ticks = 0
         self.voice = 1
-        self.key = key or Key(0, "major")
+        self.key = key or C_MAJOR
         self.meter = tuple(meter or (4, 4))
         self._forget_pitch()
 
@@ -47,7 +47,7 @@ class Decoder:
         self._accidental = 0
 
     def feed(self, token: int) -> Completed:
-        """The notes that this id completes, as (voice, note): none or one. ValueError for an id out of range."""
+        """The notes this id completes, as (voice, note): none or one. ValueError for an id out of range."""
         if not 0 <= token < len(self._actions):
             raise ValueError(f"id {token}: expected 0 to {len(self._actions) - 1}")
         action = self._actions[token]
@@ -62,7 +62,7 @@ class Decoder:
         return [(self.voice, note)]
 
     def snapshot(self) -> tuple:
-        """A place to come back to with `restore`: a tuple of a dozen values, whatever the length of the piece."""
+        """A place to come back to with `restore`: a dozen values, whatever the length of the piece."""
         return (*(getattr(self, name) for name in _STATE), len(self._notes or ()))
 
     def restore(self, snapshot: tuple) -> None:

@@ -48,7 +48,7 @@ def nearest_duration(duration_ticks: int, vocab: Vocab) -> int:
 
 
 def time_shift_ids(ticks: int, vocab: Vocab) -> list[int]:
-    """TimeShift ids that sum to `ticks`, the largest bins first; a remainder under half the smallest bin is dropped."""
+    """TimeShift ids that sum to `ticks`, largest first; less than half the smallest bin is dropped."""
     bins = vocab.time_shift_bins
     ids = []
     while ticks > 0:
@@ -104,7 +104,8 @@ def _note_ids(note: Note, key: Key, vocab: Vocab) -> list[int]:
     return [*pitch_ids(note.pitch, key, vocab), vocab[f"Dur_{nearest_duration(note.duration_ticks, vocab)}"]]
 
 
-def _write(rows, piece: Piece, vocab: Vocab, markers: Markers, start_ticks: int, name_voices: bool) -> list[int]:
+def _write(rows, piece: Piece, vocab: Vocab, markers: Markers, *, start_ticks: int,
+           name_voices: bool) -> list[int]:
     """One timeline of (voice, index in its voice, note) rows in time order -> ids."""
     timeline = _Timeline(piece.meter, vocab, markers, start_ticks)
     first = {(voice, begin) for voice, begin, _ in markers.subjects} if "SUBJECT_START" in vocab else set()
@@ -129,12 +130,13 @@ def encode_events(piece: Piece, vocab: Vocab, *, encoding: str = "interleaved", 
     than the vocabulary can name, and for "sequential" where it has no VOICE_SEP.
     """
     if len(piece.voices) > vocab.max_voices:
-        raise ValueError(f"piece has {len(piece.voices)} voices; the vocabulary writes at most {vocab.max_voices}")
+        raise ValueError(f"piece has {len(piece.voices)} voices; "
+                         f"the vocabulary writes at most {vocab.max_voices}")
     rows = [(voice, index, note) for voice, notes in enumerate(piece.voices, start=1)
             for index, note in enumerate(notes) if note.start_ticks >= start_ticks]
     if encoding == "interleaved":
         rows.sort(key=lambda row: (row[2].start_ticks, row[0]))
-        return _write(rows, piece, vocab, markers, start_ticks, name_voices=True)
+        return _write(rows, piece, vocab, markers, start_ticks=start_ticks, name_voices=True)
     if encoding != "sequential":
         raise ValueError(f"encoding {encoding!r}: expected interleaved or sequential")
     if "VOICE_SEP" not in vocab:
@@ -145,8 +147,8 @@ def encode_events(piece: Piece, vocab: Vocab, *, encoding: str = "interleaved", 
             ids.append(vocab["VOICE_SEP"])
         ids.append(vocab[f"VOICE_{voice}"])
         own = [row for row in rows if row[0] == voice]
-        ids += _write(own, piece, vocab, markers if voice == 1 else replace(markers, cadences={}, sections={}),
-                      start_ticks, name_voices=False)
+        told = markers if voice == 1 else replace(markers, cadences={}, sections={})
+        ids += _write(own, piece, vocab, told, start_ticks=start_ticks, name_voices=False)
     return ids
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from mlxgen.music.theory import Key, bar_ticks
+from mlxgen.music.theory import C_MAJOR, Key, bar_ticks
 
 
 class Note(NamedTuple):
-    """One sounding note. Times in ticks (480 a quarter) from the start of the piece; pitch is MIDI (C4 = 60)."""
+    """One sounding note. Times in ticks (480 a quarter) from the piece's start; pitch is MIDI (C4 = 60)."""
 
     start_ticks: int
     duration_ticks: int
@@ -25,7 +25,7 @@ class Piece:
     """Two to four voices (more are allowed), highest first, each a list of notes in time order."""
 
     voices: list[list[Note]]
-    key: Key = Key(0, "major")
+    key: Key = C_MAJOR
     meter: tuple[int, int] = (4, 4)
     tempo_bpm: float = 80.0
     title: str = ""
@@ -56,7 +56,7 @@ class Piece:
         return sum(len(voice) for voice in self.voices)
 
     def events(self) -> list[tuple[int, int, Note]]:
-        """(start_ticks, voice 1.., note) in the order the tokenizers write them: by time, then from the top voice."""
+        """(start_ticks, voice 1.., note) in the tokenizers' order: by time, then from the top voice."""
         rows = [(note.start_ticks, number, note)
                 for number, voice in enumerate(self.voices, start=1) for note in voice]
         return sorted(rows)

@@ -20,8 +20,10 @@ LENGTH_BARS = {"short": 16, "medium": 32, "long": 64, "extended": 128}
 ENCODINGS = ("interleaved", "sequential")
 
 _DEFAULT_LENGTH = {"chorale": "short", "2-part": "medium", "invention": "medium", "sinfonia": "medium",
-                   "trio_sonata": "medium", "fugue": "long", "quartet": "long", "sonata": "long", "motet": "long"}
-_IMITATIVE = {"texture": "polyphonic", "imitation": "high", "harmonic_tension": "high", "chromaticism": "high"}
+                   "trio_sonata": "medium", "fugue": "long", "quartet": "long", "sonata": "long",
+                   "motet": "long"}
+_IMITATIVE = {"texture": "polyphonic", "imitation": "high",
+              "harmonic_tension": "high", "chromaticism": "high"}
 _DEFAULT_CHARACTER = {
     "fugue": _IMITATIVE, "invention": _IMITATIVE, "sinfonia": _IMITATIVE,
     "chorale": {"texture": "homophonic", "imitation": "none", "harmonic_rhythm": "moderate",
@@ -103,7 +105,8 @@ class Conditioning:
         form = self.form or "2-part"
         defaults = {"form": form, "style": "bach", "meter": (4, 4), "encoding": "interleaved",
                     "length_bars": LENGTH_BARS[_DEFAULT_LENGTH[form]], **_DEFAULT_CHARACTER.get(form, {})}
-        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        unsaid = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return replace(self, **unsaid)
 
 
 def _pick(vocab: Vocab, prefix: str, name: str | None, what: str) -> list[int]:
@@ -138,7 +141,8 @@ def key_id(key: Key, vocab: Vocab) -> int:
 def make_prefix(conditioning: Conditioning, key: Key, vocab: Vocab) -> list[int]:
     """The conditioning prefix, BOS to KEY: what was said, in the order the models know.
 
-    Raises ValueError for a form, style, meter, character or key that the vocabulary lacks, listing what it has.
+    Raises ValueError for a form, style, meter, character or key that the vocabulary lacks, listing what
+    it has.
     """
     said = conditioning
     form = None if said.form == "2-part" else said.form  # two voices of no particular form: a count, no name

@@ -84,6 +84,9 @@ class Key(NamedTuple):
         return tuple((self.root + interval) % 12 for interval in SCALES[self.mode])
 
 
+C_MAJOR = Key(0, "major")
+
+
 class Spelling(NamedTuple):
     """A written note: letter, alteration in semitones, and scientific octave (C4 = MIDI 60)."""
 
@@ -112,7 +115,7 @@ def pitch_to_degree(pitch: int, key: Key) -> tuple[int, int, int]:
 
 @cache
 def degree_to_pitch(octave: int, degree: int, alteration: int, key: Key) -> int:
-    """(octave of tonics, degree 1-7, alteration -1, 0 or 1) -> MIDI pitch: the inverse of `pitch_to_degree`."""
+    """(octave of tonics, degree 1-7, alteration -1, 0, 1) -> MIDI pitch: undoes `pitch_to_degree`."""
     return octave * 12 + key.root + SCALES[key.mode][degree - 1] + alteration
 
 
@@ -123,7 +126,7 @@ def bar_ticks(meter: tuple[int, int]) -> int:
 
 
 def beat_count(meter: tuple[int, int]) -> int:
-    """Beats in a bar: compound eighth meters (6/8, 9/8, 12/8) beat in dotted quarters; 3/8 beats in eighths."""
+    """Beats in a bar: 6/8, 9/8 and 12/8 beat in dotted quarters; 3/8 beats in eighths."""
     numerator, denominator = meter
     compound = denominator == 8 and numerator > 3 and numerator % 3 == 0
     return numerator // 3 if compound else numerator

@@ -1,4 +1,4 @@
-"""Vocab: token ids and their names, read from a tokenizer.json. The file is the truth; no id is written in code."""
+"""Vocab: token ids and names, read from a tokenizer.json. The file is the truth; no id is in code."""
 
 from __future__ import annotations
 

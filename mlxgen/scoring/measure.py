@@ -1,0 +1,68 @@
+"""What a metric returns: how much, out of how much, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mlxgen.scoring.texture import Texture
+
+
+class Finding(NamedTuple):
+    """One place a listener or a teacher would point at. `bar` counts from 1; voices from 1, the highest."""
+
+    bar: int
+    voices: tuple[int, ...]
+    rule: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric's raw result.
+
+    `total` events (or a sum of values) out of `exposure` chances (notes, transitions, beats): total / exposure is
+    the rate or the mean that calibration compares with the corpus. `ticks` (K,) and `voices` (K, up to 2) say
+    where; `values` (K,) how strongly, for metrics whose places differ in weight.
+    """
+
+    total: float
+    exposure: float
+    ticks: np.ndarray | None = None
+    voices: np.ndarray | None = None
+    values: np.ndarray | None = None
+
+    @property
+    def value(self) -> float:
+        return self.total / self.exposure if self.exposure > 0 else 0.0
+
+
+NOTHING = Measure(0.0, 0.0)
+
+
+def bar_of(texture: Texture, tick: float) -> int:
+    return int(tick) // texture.bar_ticks + 1 + texture.offset_bars
+
+
+def locate(texture: Texture, slices: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indexes of slices (K,) and of voice pairs (K,) -> ticks (K,) and voices (K, 2)."""
+    return texture.onset[slices], texture.pairs[pairs]
+
+
+def make_findings(texture: Texture, measure: Measure, rule: str, detail: str, limit: int) -> list[Finding]:
+    """The places of `measure` as findings, the strongest first when it has values, at most `limit`."""
+    if measure.ticks is None or not len(measure.ticks):
+        return []
+    order = np.arange(len(measure.ticks))
+    if measure.values is not None:
+        order = np.argsort(-measure.values, kind="stable")
+    findings = []
+    for index in order[:limit]:
+        voices = ()
+        if measure.voices is not None:
+            voices = tuple(int(voice) + 1 for voice in np.atleast_1d(measure.voices[index]))
+        beat = int(measure.ticks[index]) % texture.bar_ticks / texture.beat_ticks + 1
+        findings.append(Finding(bar_of(texture, measure.ticks[index]), voices, rule, f"beat {beat:g}: {detail}"))
+    return findings

@@ -1,0 +1,106 @@
+"""Positions of queries and keys: PoPE, RoPE, none, and DroPE, which is any of them with the angles taken away.
+
+Angles. Scores depend on differences of positions only, so a position may be counted from anywhere, but it must be
+exact: a float32 product t * w is wrong by 0.06 rad at a million tokens. Here the frequency of every dimension is a
+whole number of 2^-64 turns a token, and the phase of token t is t * turns modulo 2^64 in wrapping integers. This is
+exactly linear in t for any t, so nothing drifts after fifty million tokens or after 2^64. Only the last step,
+phase -> cos and sin, is rounded: in float64, then once to float32.
+
+PoPE (arXiv 2509.10534): w_c = theta^(-c/D), c < D; x -> (softplus(x) cos, softplus(x) sin), 2 D wide, scale
+1/sqrt(2 D). RoPE: w_j = theta^(-2j/D), j < D/2, first half turned with second half, scale 1/sqrt(D).
+DroPE (arXiv 2512.12167): no angles; a PoPE model keeps its softplus and its scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from mlxgen.model.config import ModelConfig
+
+TURN = 2.0**64
+
+
+def softplus(x: mx.array) -> mx.array:
+    return mx.logaddexp(x, mx.array(0, x.dtype))
+
+
+def apply_pope(x: mx.array, rows: mx.array) -> mx.array:
+    """x (..., T, heads, D), rows (T, 2, D) -> (..., T, heads, 2 D)."""
+    magnitude = softplus(x)[..., None, :]
+    turned = magnitude * rows[:, None]  # (..., T, heads, 2, D)
+    return turned.reshape(*x.shape[:-1], 2 * x.shape[-1])
+
+
+def apply_rope(x: mx.array, rows: mx.array) -> mx.array:
+    """x (..., T, heads, D), rows (T, 2, D / 2) -> the same shape, turned."""
+    first, second = mx.split(x, 2, axis=-1)
+    cos, sin = rows[:, None, 0], rows[:, None, 1]  # (T, 1, D / 2)
+    return mx.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def apply_softplus(x: mx.array, rows: mx.array) -> mx.array:
+    return softplus(x)
+
+
+def apply_nothing(x: mx.array, rows: mx.array) -> mx.array:
+    return x
+
+
+@dataclass(frozen=True)
+class Positions:
+    """How one model places its queries and keys.
+
+    width: of a query or key head. scale: of the scores. turns: (n,) uint64, 2^-64 turns a token for each angle,
+    n = 0 without positions. apply(x, rows): x (..., T, heads, D), rows (T, 2, n) from `make_rows`.
+    """
+
+    width: int
+    scale: float
+    turns: np.ndarray
+    apply: Callable[[mx.array, mx.array], mx.array]
+
+    def make_rows(self, positions: Iterable[int], dtype: mx.Dtype = mx.float32) -> mx.array:
+        """cos and sin of every position: (T, 2, n). Positions are whole numbers of any size and sign."""
+        wrapped = np.array([int(position) % 2**64 for position in positions], dtype=np.uint64)
+        with np.errstate(over="ignore"):
+            phases = wrapped[:, None] * self.turns  # modulo 2^64, on purpose
+        angles = phases.astype(np.float64) * (2 * math.pi / TURN)
+        return mx.array(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)).astype(dtype)
+
+
+def make_turns(frequencies: np.ndarray) -> np.ndarray:
+    """Radians a token (float64, below one turn) -> whole 2^-64 turns a token."""
+    return np.array([int(frequency / (2 * math.pi) * TURN) for frequency in frequencies], dtype=np.uint64)
+
+
+def make_pope(config: ModelConfig) -> Positions:
+    width = config.head_dim
+    if config.drope:
+        return Positions(width, (2 * width) ** -0.5, make_turns(np.empty(0)), apply_softplus)
+    frequencies = config.rope_theta ** (-np.arange(width, dtype=np.float64) / width)
+    return Positions(2 * width, (2 * width) ** -0.5, make_turns(frequencies), apply_pope)
+
+
+def make_rope(config: ModelConfig) -> Positions:
+    if config.drope:
+        return make_none(config)
+    width = config.head_dim
+    frequencies = config.rope_theta ** (-np.arange(0, width, 2, dtype=np.float64) / width)
+    return Positions(width, width**-0.5, make_turns(frequencies), apply_rope)
+
+
+def make_none(config: ModelConfig) -> Positions:
+    return Positions(config.head_dim, config.head_dim**-0.5, make_turns(np.empty(0)), apply_nothing)
+
+
+# config.pos_encoding -> builder
+POSITIONS: dict[str, Callable[[ModelConfig], Positions]] = {"pope": make_pope, "rope": make_rope, "none": make_none}
+
+
+def make_positions(config: ModelConfig) -> Positions:
+    return POSITIONS[config.pos_encoding](config)

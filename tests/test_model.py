@@ -1,0 +1,31 @@
+"""The transformer equals the reference, whole and cached."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from golden_models import NAMES, read_golden
+
+from mlxgen.model.transformer import Model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_logits(shared, name):
+    config, weights = read_golden(shared / "golden" / f"{name}.pt")
+    golden = np.load(shared / "golden" / f"{name}.npz")
+    model = Model(config, weights)
+    ids = mx.array(golden["ids"])
+    assert np.abs(np.array(model(ids)) - golden["logits"]).max() <= 1e-4
+    cache = model.make_cache(batch=2)
+    parts = [model(ids[:, :70], cache=cache)]
+    parts += [model(ids[:, t: t + 1], cache=cache) for t in range(70, 200)]
+    assert np.abs(np.array(mx.concatenate(parts, axis=1)) - golden["logits"]).max() <= 1e-4
+
+
+def test_half_precision_stays_near(shared):
+    config, weights = read_golden(shared / "golden" / "pope-gqa.pt")
+    golden = np.load(shared / "golden" / "pope-gqa.npz")
+    logits = Model(config, weights, mx.float16)(mx.array(golden["ids"]))
+    assert logits.dtype == mx.float32
+    assert np.abs(np.array(logits) - golden["logits"]).max() <= 2e-2

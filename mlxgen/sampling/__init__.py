@@ -1,1 +1,1 @@
-"""From logits to ids: rules, sampler, and the one step that everything runs."""
+"""From logits to ids: rules, sampler, and the engine with the project's only step."""

@@ -1,0 +1,276 @@
+"""Engine: prefill, step, rewind, fork. The only step in the project: single, batch, chain and stream run it.
+
+An engine stands between two ids. The last id it was given or drew has not been fed to the model yet; a step
+feeds it, draws the next one, and leaves that for the step after. So the cache always lags one id behind, and
+a step can be enqueued before the host has read the id it starts from (`_enqueue`, one ahead).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from mlxgen.music.decode import Decoder
+from mlxgen.music.vocab import Vocab
+from mlxgen.sampling.rules import RuleSet, advance_rules, apply_rules, make_rules
+from mlxgen.sampling.sampler import (
+    SamplingParams,
+    apply_filters,
+    apply_log_probability,
+    draw,
+    gumbel_noise,
+    make_knobs,
+    make_row_keys,
+)
+
+NOISE_POSITIONS = 64  # noise is made for this many positions at once
+
+
+class StepResult(NamedTuple):
+    """One entry a row. logprobs: under the model's own distribution, before rules and temperature."""
+
+    ids: list[int]
+    logprobs: list[float]
+
+
+class Engine:
+    """Draws ids from a model, a row a candidate.
+
+        engine = Engine(model, vocab, seed=7)
+        engine.prefill(make_prompt(...))
+        for token, logprob in engine.generate(1000): ...
+
+    seed: row r of a fork draws with seed + r unless told otherwise; a row's draws depend on (its seed, the
+    position) alone. window, prefix: see `model.make_cache`. slack: how many ids `rewind` can take back.
+    `params` and `rules` may be assigned between steps and hold from the next id on.
+    """
+
+    def __init__(self, model, vocab: Vocab, *, params: SamplingParams | None = None,
+                 rules: RuleSet | None = None, seed: int = 0, window: int | None = None, prefix: int = 0,
+                 slack: int = 64, compiled: bool = True):
+        if slack < 1:
+            raise ValueError(f"slack {slack}: expected 1 or more")
+        self.model, self.vocab, self.slack, self.compiled = model, vocab, slack, compiled
+        self.cache = model.make_cache(batch=1, window=window, prefix=prefix, slack=slack + 1)
+        self.seeds = [int(seed)]
+        self._row_keys = make_row_keys(self.seeds)
+        self._params = params or SamplingParams()
+        self._knobs = make_knobs(self._params)
+        self._rules = make_rules(vocab, rules or RuleSet())
+        self._position = 0
+        self._history: deque[list[int]] = deque(maxlen=slack + 1)  # ids of the last positions, a list a row
+        self._states: deque = deque(maxlen=slack + 2)  # rule states, the newest after the newest id
+        self._tables: tuple[mx.array, ...] = ()
+        self._pending: mx.array | None = None  # (B, 1): the id that the next step feeds
+        self._ahead: list[tuple[mx.array, mx.array, tuple]] = []
+        self._noise: tuple[int, mx.array] | None = None  # first position, (positions, B, V)
+        self._reader = _Reader(Decoder(vocab), slack)
+
+    # what a caller may read and turn
+
+    @property
+    def position(self) -> int:
+        """Ids in the context: prefilled and handed out."""
+        return self._position
+
+    @property
+    def batch(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def params(self) -> SamplingParams:
+        return self._params
+
+    @params.setter
+    def params(self, params: SamplingParams) -> None:
+        self._drop_ahead()
+        self._params, self._knobs = params, make_knobs(params)
+
+    @property
+    def rules(self) -> RuleSet:
+        return self._rules.ruleset
+
+    @rules.setter
+    def rules(self, ruleset: RuleSet) -> None:
+        if ruleset != self._rules.ruleset:
+            self._drop_ahead()
+            self._rules = make_rules(self.vocab, ruleset)
+            self._tables = self._rules.make_tables(self._context) if self._position else ()
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder of row 0, fed with every id up to `position`."""
+        if self.batch != 1:
+            raise ValueError(f"decoder: this engine has {self.batch} rows; only a single row is decoded")
+        return self._reader.decoder()
+
+    # prefill, step, rewind, fork
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Append ids to the context of every row, without drawing."""
+        ids = [int(token) for token in ids]
+        if not ids:
+            raise ValueError("prefill: expected at least one id")
+        bad = next((token for token in ids if not 0 <= token < len(self.vocab)), None)
+        if bad is not None:
+            raise ValueError(f"prefill: id {bad}; expected 0 to {len(self.vocab) - 1}")
+        if self.batch != 1:
+            raise ValueError(f"prefill: this engine has {self.batch} rows; prefill before forking")
+        self._drop_ahead()
+        feed = mx.array([ids[:-1]], dtype=mx.int32)
+        if self._pending is not None:
+            feed = mx.concatenate([self._pending, feed], axis=1)
+        if feed.shape[1]:
+            mx.eval(self.model(feed, cache=self.cache)[:, -1])
+        self._pending = mx.array([ids[-1:]], dtype=mx.int32)
+        states = self._rules.scan(ids, self._context if self._position else None)
+        self._context = states[-1]
+        self._tables = self._rules.make_tables(self._context)
+        self._states.extend(self._rules.make_state([state]) for state in states[-self.slack - 2:])
+        self._history.extend([token] for token in ids[-self.slack - 1:])
+        self._position += len(ids)
+        self._reader.take(ids)
+
+    def step(self, ahead: bool = True) -> StepResult:
+        """Draw the next id of every row. `ahead`: enqueue the step after it before waiting for this one."""
+        if not self._ahead:
+            self._enqueue()
+        ids, logprobs, state = self._ahead.pop(0)
+        if ahead:
+            self._ahead.append(self._body(ids, state, self._position + 1))
+            mx.async_eval(self._ahead[0][:2])
+        result = StepResult(ids.squeeze(-1).tolist(), logprobs.tolist())
+        self._pending = ids
+        self._states.append(state)
+        self._history.append(result.ids)
+        self._position += 1
+        if self.batch == 1:
+            self._reader.take(result.ids)
+        return result
+
+    def generate(self, max_tokens: int, stop: Callable[[list[int]], bool] | None = None
+                 ) -> Iterator[tuple[int, float]]:
+        """Yield (id, logprob) up to `max_tokens` times, for a single row.
+
+        Ends after EOS, and after an id for which `stop(ids drawn so far)` is true.
+        """
+        if self.batch != 1:
+            raise ValueError(f"generate: this engine has {self.batch} rows; use step or candidates")
+        drawn: list[int] = []
+        for count in range(1, max_tokens + 1):
+            (token,), (logprob,) = self.step(ahead=count < max_tokens)
+            drawn.append(token)
+            yield token, logprob
+            if token == self.vocab["EOS"] or (stop is not None and stop(drawn)):
+                return
+
+    def rewind(self, count: int) -> None:
+        """Take back the last `count` ids: cache, draws, rules and decoder together. At most `slack`."""
+        if not 0 <= count <= min(self.slack, len(self._history) - 1):
+            raise ValueError(f"rewind {count}: expected 0 to {min(self.slack, len(self._history) - 1)}")
+        self._drop_ahead()
+        if count == 0:
+            return
+        self.cache.rewind(count)
+        for _ in range(count):
+            self._history.pop()
+            self._states.pop()
+        self._pending = mx.array(self._history[-1], dtype=mx.int32)[:, None]
+        self._position -= count
+        self._reader.give_back(count)
+
+    def fork(self, n: int, seeds: Sequence[int] | None = None) -> Engine:
+        """A new engine of `n` rows that continue from here; the context's keys and values are shared."""
+        if self.batch != 1:
+            raise ValueError(f"fork: this engine already has {self.batch} rows")
+        if n < 1 or (seeds is not None and len(seeds) != n):
+            raise ValueError(f"fork: n {n}, seeds {seeds}; expected at least one row and one seed a row")
+        self._drop_ahead()
+        twin = object.__new__(Engine)
+        twin.__dict__.update(self.__dict__)
+        twin.seeds = [int(seed) for seed in seeds or range(self.seeds[0], self.seeds[0] + n)]
+        twin._row_keys, twin._noise, twin._ahead = make_row_keys(twin.seeds), None, []
+        twin.cache = self.cache.fork(n)
+        twin._pending = None if self._pending is None else mx.repeat(self._pending, n, axis=0)
+        twin._history = deque((row * n for row in self._history), maxlen=self.slack + 1)
+        twin._states = deque((_repeat(state, n) for state in self._states), maxlen=self.slack + 2)
+        twin._reader = self._reader.fork()
+        return twin
+
+    # inside
+
+    def _drop_ahead(self) -> None:
+        """Forget the step enqueued ahead: what it fed to the cache is taken back."""
+        if self._ahead:
+            self._ahead.clear()
+            self.cache.rewind(1)
+
+    def _enqueue(self) -> None:
+        if self._pending is None:
+            raise ValueError("step: nothing to continue; prefill a prompt first")
+        self._ahead.append(self._body(self._pending, self._states[-1], self._position))
+        mx.async_eval(self._ahead[0][:2])
+
+    def _noise_at(self, position: int) -> mx.array:
+        """(B, V) noise of one position, from a block made ahead."""
+        first = position - position % NOISE_POSITIONS
+        if self._noise is None or self._noise[0] != first:
+            self._noise = first, gumbel_noise(self._row_keys, first, NOISE_POSITIONS, len(self.vocab))
+        return self._noise[1][position - first]
+
+    def _body(self, ids: mx.array, state: tuple, position: int) -> tuple[mx.array, mx.array, tuple]:
+        """Feed `ids` (B, 1), draw the ids at `position`: (ids (B, 1), logprobs (B,), rule state)."""
+        logits = self.model(ids, cache=self.cache)[:, -1, :len(self.vocab)]
+        allowed = apply_rules(logits, state, self._tables)
+        filtered = apply_filters(allowed, self._knobs, self._params.top_k > 0, self._params.top_p < 1)
+        drawn = draw(filtered, self._noise_at(position), self._knobs)
+        return drawn, apply_log_probability(logits, drawn), advance_rules(state, drawn, self._tables)
+
+
+def _repeat(state: tuple[mx.array, ...], n: int) -> tuple[mx.array, ...]:
+    return tuple(mx.repeat(array, n, axis=0) for array in state)
+
+
+class _Reader:
+    """A decoder that lags behind, so that a step costs it nothing and a rewind is cheap.
+
+    Ids wait in `_waiting` until someone asks for the decoder or they are too old to be taken back.
+    """
+
+    def __init__(self, decoder: Decoder, slack: int):
+        self._decoder, self._slack = decoder, slack
+        self._waiting: list[int] = []
+        self._snapshots: deque = deque(maxlen=slack + 1)  # one before each id that was fed
+
+    def take(self, ids: Sequence[int]) -> None:
+        self._waiting += ids
+        if len(self._waiting) > 4 * self._slack + 256:
+            self._feed(len(self._waiting) - self._slack - 1)
+
+    def give_back(self, count: int) -> None:
+        kept = len(self._waiting) - count
+        if kept >= 0:
+            del self._waiting[kept:]
+            return
+        self._waiting.clear()
+        for _ in range(-kept):
+            snapshot = self._snapshots.pop()
+        self._decoder.restore(snapshot)
+
+    def decoder(self) -> Decoder:
+        self._feed(len(self._waiting))
+        return self._decoder
+
+    def fork(self) -> _Reader:
+        twin = _Reader(self._decoder.fork(), self._slack)
+        twin._waiting, twin._snapshots = list(self._waiting), deque(self._snapshots, maxlen=self._slack + 1)
+        return twin
+
+    def _feed(self, count: int) -> None:
+        for token in self._waiting[:count]:
+            self._snapshots.append(self._decoder.snapshot())
+            self._decoder.feed(token)
+        del self._waiting[:count]

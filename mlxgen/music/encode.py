@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mlxgen.music.decode import Decoder
 from mlxgen.music.piece import Note, Piece
-from mlxgen.music.prompt import Conditioning, make_prefix, meter_token_name
+from mlxgen.music.prompt import Conditioning, key_id, make_prefix, meter_token_name
 from mlxgen.music.theory import Key, bar_ticks, beat_count, beat_ticks, pitch_to_degree
 from mlxgen.music.vocab import Vocab
 
@@ -167,3 +168,33 @@ def encode(piece: Piece, vocab: Vocab, conditioning: Conditioning | None = None,
     encoding = conditioning.encoding or "interleaved"
     prefix = make_prefix(replace(conditioning, meter=meter, encoding=encoding), piece.key, vocab)
     return [*prefix, *encode_events(piece, vocab, encoding=encoding, markers=markers), vocab["EOS"]]
+
+
+def reencode(ids: Sequence[int], vocab: Vocab, new_key: Key, old_key: Key | None = None) -> list[int]:
+    """A history of ids written anew in `new_key`: the same pitches at the same times, as other degrees.
+
+    The first KEY_ token becomes the new key's, later ones go. A history without one needs `old_key`, the key
+    it was written in; none is added. Pitch tokens that no duration completes say nothing and are left out.
+    Raises ValueError for a key that the vocabulary lacks, and where the old key is not known.
+    """
+    new_token = key_id(new_key, vocab)
+    key_tokens = set(vocab.family("KEY_").values())
+    pitch_tokens = {token for prefix in ("OCT_", "DEG_", "Pitch_") for token in vocab.family(prefix).values()}
+    pitch_tokens |= {vocab[name] for name in ("SHARP", "FLAT") if name in vocab}
+    decoder = Decoder(vocab, old_key, keep_notes=False)
+    known = old_key is not None or vocab.kind == "absolute"
+    written: list[int] = []
+    keys_seen = 0
+    for token in ids:
+        for _, note in decoder.feed(token):
+            if not known:
+                raise ValueError("a note before any KEY_ token: say the old key")
+            written += pitch_ids(note.pitch, new_key, vocab)
+        if token in key_tokens:
+            known = True
+            keys_seen += 1
+            if keys_seen == 1:
+                written.append(new_token)
+        elif token not in pitch_tokens:
+            written.append(token)
+    return written

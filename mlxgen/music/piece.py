@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from mlxgen.music.theory import C_MAJOR, Key, bar_ticks
+from mlxgen.music.theory import C_MAJOR, SCALES, Key, bar_ticks
+
+_USUAL_NAMES = {2: ("Upper voice", "Lower voice"), 3: ("Soprano", "Alto", "Bass"),
+                4: ("Soprano", "Alto", "Tenor", "Bass")}
 
 
 class Note(NamedTuple):
@@ -36,6 +39,18 @@ class Piece:
         object.__setattr__(self, "voices", voices)
         object.__setattr__(self, "key", Key(*self.key))
         object.__setattr__(self, "meter", tuple(self.meter))
+        self._validate()
+
+    def _validate(self) -> None:
+        if self.key.root not in range(12) or self.key.mode not in SCALES:
+            raise ValueError(f"key {tuple(self.key)}: expected a root from 0 to 11 and major or minor")
+        if len(self.meter) != 2 or min(self.meter) < 1:
+            raise ValueError(f"meter {self.meter}: expected two positive numbers, such as (3, 4)")
+        for number, voice in enumerate(self.voices, start=1):
+            for note in voice:
+                if note.start_ticks < 0 or note.duration_ticks < 1 or not 0 <= note.pitch <= 127:
+                    raise ValueError(f"voice {number}, {note}: expected start_ticks >= 0, "
+                                     "duration_ticks >= 1, pitch 0 to 127")
 
     @property
     def bar_ticks(self) -> int:
@@ -50,6 +65,13 @@ class Piece:
     def length_bars(self) -> int:
         """Bars, the last one counted whole."""
         return -(-self.length_ticks // self.bar_ticks)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for every voice: those given, and the usual ones for the rest."""
+        usual = _USUAL_NAMES.get(len(self.voices), ())
+        numbered = tuple(f"Voice {number}" for number in range(1, len(self.voices) + 1))
+        return tuple((*self.voice_names, *(usual or numbered)[len(self.voice_names):])[:len(self.voices)])
 
     @property
     def note_count(self) -> int:

@@ -39,20 +39,35 @@ class Vocab:
         for name in ("BOS", "EOS", "BAR", "VOICE_1"):
             if name not in self.ids:
                 raise ValueError(f"{source}: no token named {name}")
-        config = data["config"]
-        self.min_pitch = int(config.get("min_pitch", 36))
-        self.max_pitch = int(config.get("max_pitch", 84))
-        self.min_octave = int(config.get("min_octave", 2))
-        self.max_octave = int(config.get("max_octave", 7))
-        self.duration_bins = self._bins("Dur_")
-        self.time_shift_bins = self._bins("TimeShift_")
-        if not self.duration_bins or not self.time_shift_bins:
-            raise ValueError(f"{source}: no Dur_ or no TimeShift_ tokens")
+        self._read_ranges(data["config"], source)
+        self.duration_bins = self._bins("Dur_", source)
+        self.time_shift_bins = self._bins("TimeShift_", source)
         self.max_voices = sum(suffix.isdigit() for suffix in self.family("VOICE_"))
         self._data = data
 
-    def _bins(self, prefix: str) -> tuple[int, ...]:
-        return tuple(sorted(int(suffix) for suffix in self.family(prefix)))
+    def _read_ranges(self, config: dict, source: str) -> None:
+        """The declared pitch and octave ranges, every one of which must have its token."""
+        ranges = {"min_pitch": 36, "max_pitch": 84, "min_octave": 2, "max_octave": 7}
+        if not isinstance(config, dict):
+            raise ValueError(f"{source}: config must be an object")
+        for field, usual in ranges.items():
+            if not isinstance(config.get(field, usual), int):
+                raise ValueError(f"{source}: {field} {config[field]!r} is not a whole number")
+            setattr(self, field, config.get(field, usual))
+        if self.kind == "absolute":
+            needed = [f"Pitch_{pitch}" for pitch in range(self.min_pitch, self.max_pitch + 1)]
+        else:
+            needed = [*(f"OCT_{octave}" for octave in range(self.min_octave, self.max_octave + 1)),
+                      *(f"DEG_{degree}" for degree in range(1, 8)), "SHARP"]
+        missing = [name for name in needed if name not in self.ids]
+        if missing:
+            raise ValueError(f"{source}: no token named {missing[0]}, which its config promises")
+
+    def _bins(self, prefix: str, source: str) -> tuple[int, ...]:
+        suffixes = [suffix for suffix in self.family(prefix) if suffix.isdigit()]
+        if not suffixes:
+            raise ValueError(f"{source}: no {prefix} tokens")
+        return tuple(sorted(int(suffix) for suffix in suffixes))
 
     @classmethod
     def load(cls, path: str | Path) -> Vocab:

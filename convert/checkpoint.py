@@ -95,7 +95,7 @@ def _read_open(path: Path, file: BinaryIO) -> Checkpoint:
         raise ValueError(f"holds {describe(content)}; expected a dict with model_state_dict and config")
     state = _part(content, "model_state_dict", dict)
     config = _part(content, "config", (Record, dict))
-    config = config.fields if isinstance(config, Record) else config
+    config = config.fields if isinstance(config, Record) else {str(key): config[key] for key in config}
     tensors = _read_tensors(state, read_storage, os.fstat(file.fileno()).st_size)
     return Checkpoint(path, config, tensors, content.get("epoch"), content.get("best_val_loss"))
 

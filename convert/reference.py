@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -209,3 +210,30 @@ def _init_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=INIT_STD)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def load_reference(config: ModelConfig, tensors: dict[str, np.ndarray]) -> ReferenceModel:
+    """The model with these weights (a tied head may be left out), in evaluation mode, float32."""
+    model = ReferenceModel(config)
+    state = {name: torch.tensor(tensor, dtype=torch.float32) for name, tensor in tensors.items()}
+    if config.weight_tying:
+        state["head.weight"] = state["token_embed.weight"]
+    model.load_state_dict(state)
+    return model.eval()
+
+
+@torch.no_grad()
+def compute_logits(model: ReferenceModel, ids: np.ndarray) -> np.ndarray:
+    """ids (B, T) -> logits (B, T, V), by one full forward."""
+    return model(torch.tensor(ids, dtype=torch.long)).numpy()
+
+
+@torch.no_grad()
+def decode_greedy(model: ReferenceModel, prompt: np.ndarray, steps: int) -> np.ndarray:
+    """prompt (1, T) -> the (steps,) likeliest ids that follow, each fed back through the cache."""
+    ids, cache, chosen = torch.tensor(prompt, dtype=torch.long), None, []
+    for _ in range(steps):
+        logits, cache = model.decode(ids, cache)
+        ids = logits[:, -1].argmax(-1, keepdim=True)  # (1, 1)
+        chosen.append(int(ids))
+    return np.array(chosen)

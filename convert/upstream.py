@@ -14,6 +14,7 @@ import numpy as np
 
 from convert.unpickle import describe
 from mlxgen.model.config import ModelConfig
+from mlxgen.model.transformer import expected_shapes
 
 MAX_POSITIONS = 1 << 22  # far above any upstream stage (16,384); beyond it a config is damaged
 
@@ -48,13 +49,13 @@ HARMLESS = {"num_recurrent_steps": 1}
 
 
 def translate_config(fields: dict[str, object], rows: int) -> ModelConfig:
-    """Upstream's config and the embedding's rows -> ModelConfig. ValueError names the first field in the way."""
-    for name in fields.keys() - FIELDS.keys():
+    """Upstream's config and the embedding's rows -> ModelConfig. ValueError names the field in the way."""
+    for name in sorted(fields.keys() - FIELDS.keys()):
         value = fields[name]
         plain = value is None or isinstance(value, bool | int | float | str)
         if not plain or (value and value != HARMLESS.get(name)):
-            raise ValueError(f"config.{describe(name)[1:-1]} is {describe(value)}: not supported; expected an "
-                             "architecture from before LoopLM")
+            raise ValueError(f"config.{describe(name)[1:-1]} is {describe(value)}, which is not supported; "
+                             "expected an architecture from before LoopLM")
     known = {name: _read_field(name, field, fields) for name, field in FIELDS.items()}
     embed_dim, max_seq_len, theta = known["embed_dim"], known["max_seq_len"], known["rope_theta"]
     if not math.isfinite(theta):
@@ -94,24 +95,6 @@ def default_swiglu_width(embed_dim: int) -> int:
     return (int(embed_dim * 8 / 3) + 63) // 64 * 64
 
 
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """State-dict name -> shape of every tensor of a model folder."""
-    width, kv_width = config.embed_dim, config.num_kv_heads * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"token_embed.weight": (config.vocab_size, width)}
-    for layer in range(config.num_layers):
-        prefix = f"layers.{layer}."
-        shapes |= {prefix + "ln1.weight": (width,), prefix + "ln2.weight": (width,)}
-        for name, rows in (("q_proj", width), ("k_proj", kv_width), ("v_proj", kv_width), ("proj", width)):
-            shapes |= {f"{prefix}attn.{name}.weight": (rows, width), f"{prefix}attn.{name}.bias": (rows,)}
-        shapes |= {prefix + "ffn.w_gate.weight": (config.ffn_dim, width),
-                   prefix + "ffn.w1.weight": (config.ffn_dim, width),
-                   prefix + "ffn.w2.weight": (width, config.ffn_dim)}
-    shapes["ln_final.weight"] = (width,)
-    if not config.weight_tying:
-        shapes["head.weight"] = (config.vocab_size, width)
-    return shapes
-
-
 def count_rows(tensors: dict[str, np.ndarray]) -> int:
     embedding = tensors.get("token_embed.weight")
     if embedding is None or embedding.ndim != 2 or not embedding.size:
@@ -140,7 +123,7 @@ def arrange_tensors(tensors: dict[str, np.ndarray], config: ModelConfig) -> dict
         wrong = tensors[name].size - np.count_nonzero(np.isfinite(tensors[name]))
         if wrong:
             raise ValueError(f"{name} has {wrong} values that are NaN or Inf; expected finite weights")
-    return {name: tensors[name] for name in shapes}
+    return {name: tensors[name] for name in sorted(shapes)}
 
 
 def _split_fused(tensors: dict[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
@@ -152,8 +135,8 @@ def _split_fused(tensors: dict[str, np.ndarray], config: ModelConfig) -> dict[st
         if ".attn.qkv." not in name:
             parts = {name: tensor}
         elif tensor.ndim == 0 or tensor.shape[0] != bounds[1] + kv_width:
-            raise ValueError(f"{describe(name)} has shape {tensor.shape}; expected {bounds[1] + kv_width} rows, "
-                             f"q {config.embed_dim}, k {kv_width}, v {kv_width}")
+            raise ValueError(f"{describe(name)} has shape {tensor.shape}; expected {bounds[1] + kv_width} "
+                             f"rows: q {config.embed_dim}, k {kv_width}, v {kv_width}")
         else:
             parts = {name.replace(".qkv.", f".{letter}_proj."): part
                      for letter, part in zip("qkv", np.split(tensor, bounds), strict=True)}

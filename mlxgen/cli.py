@@ -16,14 +16,14 @@ from mlxgen import __version__
 # command -> (module that holds its `command`, the line that --help shows)
 COMMANDS = {
     "generate": ("mlxgen.commands.generate", "Compose short pieces: N candidates, the best K are kept."),
-    "generate-long": ("mlxgen.commands.generate_long", "Compose a long piece from overlapping, selected chunks."),
+    "generate-long": ("mlxgen.commands.generate_long", "Compose a long piece, the best of N for each chunk."),
     "stream": ("mlxgen.commands.stream", "Play endless music to a MIDI port, with live controls."),
     "replay": ("mlxgen.commands.replay", "Play a streamed session again from its log."),
     "ports": ("mlxgen.commands.ports", "List the MIDI ports of this machine."),
     "score": ("mlxgen.commands.score", "Score counterpoint in MIDI or MusicXML files."),
     "show": ("mlxgen.commands.show", "Draw a piece as a piano roll, or write it as a score."),
     "audition": ("mlxgen.commands.audition", "Make a page for a blind listening test of several pieces."),
-    "info": ("mlxgen.commands.info", "Describe a model folder: card, configuration, vocabulary, defaults."),
+    "info": ("mlxgen.commands.info", "Describe a model folder: card, vocabulary, defaults."),
 }
 
 INTERRUPTED = 130

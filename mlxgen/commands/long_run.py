@@ -1,0 +1,179 @@
+"""What generate-long does with its options: settings, a run folder, progress, the files of the piece."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from mlxgen.commands import options
+from mlxgen.commands.progress import RunView
+from mlxgen.compose.chain import check_settings, compose
+from mlxgen.compose.outputs import outline, write_piece
+from mlxgen.compose.plan import Plan, read_plan, simple_plan
+from mlxgen.compose.run_folder import RunFolder, free_folder
+from mlxgen.compose.settings import ChainSettings
+from mlxgen.compose.shards import Shards
+from mlxgen.model.load import load, load_generation_defaults
+from mlxgen.music.theory import Key
+
+DEFAULT_CHUNKS = 3
+INTERRUPTED = 130
+_SEED_STEP = 1_000_003  # pieces of one --count differ in their seeds by multiples of this
+
+
+def make_settings(values: dict, model_folder: Path) -> ChainSettings:
+    """Option values -> ChainSettings. ValueError for values that contradict each other or mean nothing."""
+    plan = _plan(values)
+    values = {**values, **{name: plan.defaults[name] for name in ("form", "key", "style", "meter")
+                           if values.get(name) is None and name in plan.defaults}}
+    theme = options.read_theme(values["theme"], values["theme_bars"]) if values["theme"] else None
+    from_file = theme is not None and not values["theme"].count(":")
+    key = theme.key if from_file and not values["key"] else Key.parse(values["key"] or options.DEFAULT_KEY)
+    if from_file and values["meter"] is None:
+        values["meter"] = theme.meter
+    conditioning = options.make_conditioning(values)
+    if conditioning.length_bars is None:
+        conditioning = replace(conditioning, length_bars=_length_bars(plan, values, conditioning))
+    seed = values["seed"] if values["seed"] is not None else options.new_seed()
+    return ChainSettings(
+        conditioning=conditioning, key=key, plan=plan, overlap=values["overlap"],
+        chunk_tokens=values["chunk_tokens"] or max(16, values["overlap"]),
+        num_candidates=values["num_candidates"],
+        sampling=options.make_sampling(values, conditioning.form, model_folder),
+        soft_rules=options.soft_rules(values["soft_rules"]), seed=seed,
+        theme=options.place_theme(theme, conditioning.voices) if theme else (),
+        tempo_bpm=values["tempo_bpm"],
+        markers=bool(load_generation_defaults(model_folder).get("markers", False)))
+
+
+def _plan(values: dict) -> Plan:
+    given = [f"--{name}" for name, value in
+             (("chunks", values["chunks"]), ("bars", values["bars"]), ("plan", values["plan_name"])) if value]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)}: expected only one of --chunks, --bars, --plan")
+    if values["plan_name"]:
+        return read_plan(values["plan_name"])
+    if values["bars"]:
+        return simple_plan(bars=values["bars"])
+    return simple_plan(chunks=values["chunks"] or DEFAULT_CHUNKS)
+
+
+def _length_bars(plan: Plan, values: dict, conditioning) -> int:
+    """How long the piece will be, for the model's LENGTH token."""
+    per_chunk = values["chunk_tokens"] or values["overlap"]
+    per_bar = ChainSettings(conditioning, Key(0, "major"), plan).tokens_per_bar()
+    bars = [section.bars or (section.chunks or 0) * per_chunk / per_bar for section in plan.sections]
+    return max(1, round(sum(bars)))
+
+
+def start_runs(values: dict) -> int:
+    """Begin `--count` runs and finish them."""
+    model_folder = values["model_folder"] or options.default_model_folder()
+    shards = Shards()
+    settings = ChainSettings.from_dict(shards.first(make_settings(values, model_folder).to_dict()))
+    model, vocab = load(model_folder)
+    check_settings(settings, vocab, model.config.max_seq_len)
+    folder = values["out"] or free_folder(Path("runs") / _default_name(settings))
+    runs = []
+    for number, path in enumerate(_piece_folders(folder, values["count"])):
+        own = replace(settings, seed=(settings.seed + number * _SEED_STEP) % 2**31)
+        runs.append(_Run(own, RunFolder.create(path, own, model_folder, _command_line())
+                         if shards.rank == 0 else None, path))
+    return _finish(runs, model, vocab, shards, values, resume=folder)
+
+
+def resume_runs(values: dict) -> int:
+    """Go on with the run of a folder, or with every piece of a --count run."""
+    folder = values["resume"]
+    single = (folder / "manifest.json").exists()
+    paths = [folder] if single else sorted(path.parent for path in folder.glob("piece-*/manifest.json"))
+    folders = [RunFolder.open(path) for path in paths or [folder]]
+    model_folder = values["model_folder"] or Path(folders[0].manifest["model"]["folder"])
+    shards = Shards()
+    model, vocab = load(model_folder)
+    for run_folder in folders:
+        run_folder.check_model(model_folder)
+    runs = [_Run(run_folder.settings, run_folder, run_folder.path, run_folder.chunks())
+            for run_folder in folders]
+    return _finish(runs, model, vocab, shards, values, resume=folder)
+
+
+class _Run:
+    """One piece on its way: settings, the folder (None on all but the first process), chunks so far."""
+
+    def __init__(self, settings: ChainSettings, folder: RunFolder | None, path: Path, chunks: Sequence = ()):
+        self.settings, self.folder, self.path, self.chunks = settings, folder, path, list(chunks)
+
+
+def _finish(runs: Sequence[_Run], model, vocab, shards: Shards, values: dict, resume: Path) -> int:
+    quiet = shards.rank != 0
+    for number, run in enumerate(runs, start=1):
+        title = f"piece {number} of {len(runs)}" if len(runs) > 1 else ""
+        view = RunView(run.settings, title, quiet=quiet, processes=shards.size)
+        try:
+            with view:
+                _compose(run, model, vocab, shards, view, values)
+        except KeyboardInterrupt:
+            if not quiet:
+                _say_interrupted(run, resume)
+            return INTERRUPTED
+        if not quiet:
+            _say_done(run, view, vocab)
+    return 0
+
+
+def _compose(run: _Run, model, vocab, shards: Shards, view: RunView, values: dict) -> None:
+    written = False
+    for chunk in compose(model, vocab, run.settings, run.chunks, shards=shards, report=view.progress):
+        run.chunks.append(chunk)
+        if run.folder is not None:
+            run.folder.save_chunk(len(run.chunks), chunk)
+            write_piece(run.path, outline(run.settings, run.chunks, vocab), values["picture"])
+        view.chunk_done(run.chunks)
+        written = True
+    if run.folder is None:
+        return
+    drawn = outline(run.settings, run.chunks, vocab)
+    if not written:
+        write_piece(run.path, drawn, values["picture"])
+    if values["report"]:
+        from mlxgen.compose.report import write_report
+
+        write_report(run.path / "report.html", run.settings, run.chunks, drawn, run.folder.manifest)
+
+
+def _piece_folders(folder: Path, count: int) -> list[Path]:
+    return [folder] if count == 1 else [folder / f"piece-{number:02d}" for number in range(1, count + 1)]
+
+
+def _default_name(settings: ChainSettings) -> str:
+    key = settings.key.name.replace(" ", "-").replace("#", "-sharp")
+    return f"{settings.conditioning.form}-{key}-{settings.seed}"
+
+
+def _command_line() -> str:
+    return shlex.join(["mlxgen", *sys.argv[1:]])
+
+
+def _say_done(run: _Run, view: RunView, vocab) -> None:
+    piece = outline(run.settings, run.chunks, vocab).piece
+    seconds = piece.length_ticks / 480 * 60 / piece.tempo_bpm
+    click.echo(f"{run.path / 'piece.mid'}")
+    click.echo(f"{piece.length_bars} bars, {int(seconds // 60)}:{int(seconds % 60):02d} at "
+               f"{piece.tempo_bpm:g} quarters a minute, {len(run.chunks)} chunks, seed {run.settings.seed}; "
+               f"composed in {time.monotonic() - view.started_s:.0f} s", err=True)
+
+
+def _say_interrupted(run: _Run, resume: Path) -> None:
+    if run.chunks:
+        click.echo(f"interrupted; the piece so far ({len(run.chunks)} chunks): {run.path / 'piece.mid'}",
+                   err=True)
+    else:
+        click.echo("interrupted before the first chunk was finished", err=True)
+    click.echo(f"go on with: mlxgen generate-long --resume {shlex.quote(str(resume))}", err=True)

@@ -1,0 +1,165 @@
+"""Candidates of a chunk -> what each is worth, and which one is kept.
+
+Only new music is judged, behind the context it continues. A chunk that closes a section prefers candidates
+with a place to stop; those are cut there and their last chord is held.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlxgen.compose.ending import Cadence, encode_bars, find_cadences, hold_chord
+from mlxgen.compose.plan import CADENCE_DENSITIES, Section
+from mlxgen.compose.steps import ENDING_SLACK_BARS, Step
+from mlxgen.compose.stitch import Part, bar_count, bar_openings, cut_last_bar, stitch, take_bars
+from mlxgen.music.piece import Piece
+from mlxgen.music.vocab import Vocab
+from mlxgen.sampling.candidates import Candidate
+from mlxgen.scoring.score import score
+
+SURPRISAL_WEIGHT = 0.25   # of a candidate's worth; the rest is the score of its notes
+CADENCE_WEIGHT = 0.15     # how much the density of cadences counts in a section that asks for one
+
+
+@dataclass(frozen=True)
+class Take:
+    """A candidate made into whole bars. `surprisal` is the mean of -log p of its drawn ids, in nats."""
+
+    number: int
+    ids: list[int]
+    surprisal: float
+    drawn: int
+    ended: str | None = None
+    cadence: Cadence | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the candidates of one chunk are measured against."""
+
+    step: Step
+    section: Section
+    meter: tuple[int, int]
+    voices: int
+    context: Piece | None
+    vocab: Vocab
+
+    def piece(self, ids: Sequence[int]) -> Piece:
+        """The new notes alone, the first bar line at tick 0."""
+        return stitch([Part(ids, self.step.key)], self.meter, self.voices, self.vocab)[0]
+
+
+def make_take(judgement: Judgement, number: int, opening: Sequence[int], candidate: Candidate) -> Take | None:
+    """Cut a candidate to whole bars; to a cadence where the chunk closes. None if no bar is finished."""
+    step, vocab = judgement.step, judgement.vocab
+    drawn = candidate.ids[:-1] if candidate.ended == "eos" else candidate.ids
+    ids = [*opening, *drawn]
+    if candidate.ended != "eos":
+        ids = cut_last_bar(ids, vocab)
+    if step.goal_bars is not None and not step.closing:
+        ids = take_bars(ids, max(1, step.goal_bars - 1), vocab)
+    if bar_count(ids, vocab) == 0:
+        return None
+    cadence = None
+    if step.closing:
+        ids, cadence = _close(judgement, ids)
+    kept = max(1, min(len(ids) - len(opening), len(candidate.logprobs)))
+    surprisal = -sum(candidate.logprobs[:kept]) / kept
+    return Take(number, list(ids), surprisal, len(candidate.ids), candidate.ended, cadence)
+
+
+def _close(judgement: Judgement, ids: list[int]) -> tuple[list[int], Cadence | None]:
+    """The ids up to the best place to stop, its chord held; unchanged but for length if there is none."""
+    step, vocab = judgement.step, judgement.vocab
+    bars = bar_count(ids, vocab)
+    piece = judgement.piece(ids)
+    fit = _closeness(step.goal_bars, bars)
+    best, best_fit = None, 0.0
+    if judgement.section.cadence != "none" or step.last:
+        want = "half" if judgement.section.cadence == "half" and not step.last else "full"
+        for cadence in find_cadences(piece, step.key, want=want):
+            worth = cadence.weight * fit(cadence.tick // piece.bar_ticks + 1)
+            if worth > best_fit:
+                best, best_fit = cadence, worth
+    if best is None:
+        return take_bars(ids, step.goal_bars or bars, vocab), None
+    bar = best.tick // piece.bar_ticks
+    held = hold_chord(piece, best.tick)
+    opening = bar_openings(ids, vocab)[bar]
+    return [*ids[:opening], *encode_bars(held, bar, bar + 1, vocab)], best._replace(weight=best_fit)
+
+
+def _closeness(goal_bars: int | None, bars: int):
+    """How well a close in bar n (from 1) fits: near the goal, or late in the chunk when nobody counts."""
+    if goal_bars is None:
+        return lambda bar: 0.0 if bar < bars / 2 else 0.7 + 0.3 * bar / bars
+    early, late = max(1, goal_bars - ENDING_SLACK_BARS), goal_bars + ENDING_SLACK_BARS
+    return lambda bar: 1 - 0.1 * abs(bar - goal_bars) if early <= bar <= late else 0.0
+
+
+def judge(judgement: Judgement, takes: Sequence[Take]) -> list[dict]:
+    """A row for each take: number, value, score, dimensions, surprisal, tokens, bars, cadence, findings.
+
+    Surprisal counts on both sides: music more typical than what the model draws is as suspect as wild music.
+    """
+    last = judgement.step.last and judgement.step.closing
+    rows = []
+    for take in takes:
+        piece = judgement.piece(take.ids)
+        result = score(piece, judgement.context, last=last)
+        rows.append({
+            "number": take.number, "score": _figure(result.composite),
+            "dimensions": {name: _figure(value) for name, value in result.dimensions.items()},
+            "surprisal": _figure(take.surprisal), "tokens": take.drawn,
+            "bars": bar_count(take.ids, judgement.vocab), "ended": take.ended,
+            "cadence": take.cadence.kind if take.cadence else "",
+            "cadence_weight": _figure(take.cadence.weight) if take.cadence else 0.0,
+            "density": _density(judgement, piece),
+            "findings": [[finding.bar, list(finding.voices), finding.rule, finding.detail]
+                         for finding in result.findings[:20]],
+        })
+    return rows
+
+
+def with_values(rows: Sequence[dict]) -> list[dict]:
+    """The rows of all candidates, each with `typicality` and the `value` it is picked by."""
+    if not rows:
+        return []
+    middle = statistics.median(row["surprisal"] for row in rows)
+    spread = statistics.median(abs(row["surprisal"] - middle) for row in rows) * 1.4826 + 0.02
+    valued = []
+    for row in rows:
+        typical = math.exp(-((row["surprisal"] - middle) / spread) ** 2 / 8)
+        value = (1 - SURPRISAL_WEIGHT) * row["score"] + SURPRISAL_WEIGHT * typical
+        value *= 1 - CADENCE_WEIGHT * (1 - row["density"])
+        valued.append({**row, "typicality": _figure(typical), "value": _figure(value)})
+    return valued
+
+
+def pick(rows: Sequence[dict], step: Step) -> int:
+    """The number of the row to keep: the highest value; where a chunk closes, one with a cadence."""
+    def worth(row):
+        if not step.closing:
+            return (0, row["value"], -row["number"])
+        return (bool(row["cadence"]), row["value"] * (0.5 + 0.5 * row["cadence_weight"]), -row["number"])
+
+    return max(rows, key=worth)["number"]
+
+
+def _density(judgement: Judgement, piece: Piece) -> float:
+    """Cadences found against those the section asks for, at most 1; 1 where it asks for nothing."""
+    wanted = judgement.section.cadence_density
+    if wanted is None or not piece.length_bars:
+        return 1.0
+    expected = piece.length_bars / CADENCE_DENSITIES[wanted]
+    found = {cadence.tick // piece.bar_ticks for cadence in find_cadences(piece, judgement.step.key)}
+    return _figure(min(1.0, len(found) / max(1.0, expected)))
+
+
+def _figure(value: float) -> float:
+    """Six decimals: what two machines agree on."""
+    return round(float(value), 6)
+

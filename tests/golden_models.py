@@ -1,4 +1,6 @@
-"""Golden checkpoints read with plain torch, for tests of the model alone (convert/ has its own reader and tests)."""
+"""Golden checkpoints read with plain torch, for tests of the model alone (convert/ has its own reader and
+tests).
+"""
 
 from __future__ import annotations
 
@@ -33,6 +35,6 @@ def read_golden(path: Path) -> tuple[ModelConfig, dict[str, mx.array]]:
         vocab_size=embedding.shape[0], embed_dim=old["embed_dim"], num_heads=old["num_heads"],
         num_kv_heads=old.get("num_kv_heads") or old["num_heads"], num_layers=old["num_layers"],
         ffn_dim=state["layers.0.ffn.w1.weight"].shape[0], max_seq_len=old["max_seq_len"],
-        rope_theta=old["rope_theta"], pos_encoding=old.get("pos_encoding", "rope"), drope=old["drope_trained"],
-        weight_tying=old["weight_tying"])
+        rope_theta=old["rope_theta"], pos_encoding=old.get("pos_encoding", "rope"),
+        drope=old["drope_trained"], weight_tying=old["weight_tying"])
     return config, {key: mx.array(value.numpy()) for key, value in state.items()}

@@ -18,7 +18,9 @@ OPENBLAS = "libopenblas.so.0"
 
 def load_openblas() -> bool:
     """Load the system's OpenBLAS ahead of MLX; True if MLX will run on it."""
-    if not sys.platform.startswith("linux") or os.environ.get("MLXGEN_BLAS") == "off" or "mlx.core" in sys.modules:
+    if not sys.platform.startswith("linux") or os.environ.get("MLXGEN_BLAS") == "off":
+        return False
+    if "mlx.core" in sys.modules:
         return False
     try:
         ctypes.CDLL(OPENBLAS, mode=ctypes.RTLD_GLOBAL)

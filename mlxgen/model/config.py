@@ -53,7 +53,8 @@ class ModelConfig:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"config: {name} is {value!r}; expected a whole number of at least 1")
         if self.embed_dim % self.num_heads:
-            raise ValueError(f"config: embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
+            raise ValueError(f"config: embed_dim {self.embed_dim} is not a multiple of "
+                             f"num_heads {self.num_heads}")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"config: num_heads {self.num_heads} is not a multiple of "
                              f"num_kv_heads {self.num_kv_heads}")

@@ -26,12 +26,14 @@ def read_config(folder: str | Path) -> dict:
         raise ValueError(f"{path}: not JSON ({error})") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
-        raise ValueError(f"{path}: format {found!r}; expected {FORMAT!r} (make the folder with python -m convert)")
+        raise ValueError(f"{path}: format {found!r}; expected {FORMAT!r} (python -m convert writes it)")
     return data
 
 
 def load_generation_defaults(folder: str | Path) -> dict:
-    """The optional `generation` object of config.json (temperature, min_p, perhaps per form); {} without one."""
+    """The optional `generation` object of config.json (temperature, min_p, perhaps per form); {} without
+    one.
+    """
     return dict(read_config(folder).get("generation") or {})
 
 
@@ -43,7 +45,8 @@ def load_weights(path: Path) -> dict[str, mx.array]:
 
 
 def load(folder: str | Path, dtype: str | mx.Dtype | None = None) -> tuple[Model, Vocab]:
-    """The model of a folder, in `dtype` ("float32", "float16"; None: as config.json says), and its vocabulary.
+    """The model of a folder, in `dtype` ("float32", "float16"; None: as config.json says), and its
+    vocabulary.
 
     Raises ValueError naming the file and what is wrong with it.
     """
@@ -55,6 +58,7 @@ def load(folder: str | Path, dtype: str | mx.Dtype | None = None) -> tuple[Model
     vocab = Vocab.load(folder / "tokenizer.json")
     config = ModelConfig.from_dict(data)
     if len(vocab) > config.vocab_size:
-        raise ValueError(f"{folder}: tokenizer.json has {len(vocab)} names, the model only {config.vocab_size} rows")
+        raise ValueError(f"{folder}: tokenizer.json has {len(vocab)} names, "
+                         f"the model only {config.vocab_size} rows")
     model = Model(config, load_weights(folder / "model.safetensors"), DTYPES.get(name, name))
     return model, vocab

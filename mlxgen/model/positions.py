@@ -1,10 +1,11 @@
-"""Positions of queries and keys: PoPE, RoPE, none, and DroPE, which is any of them with the angles taken away.
+"""Positions of queries and keys: PoPE, RoPE, none, and DroPE, which is any of them with the angles taken
+away.
 
-Angles. Scores depend on differences of positions only, so a position may be counted from anywhere, but it must be
-exact: a float32 product t * w is wrong by 0.06 rad at a million tokens. Here the frequency of every dimension is a
-whole number of 2^-64 turns a token, and the phase of token t is t * turns modulo 2^64 in wrapping integers. This is
-exactly linear in t for any t, so nothing drifts after fifty million tokens or after 2^64. Only the last step,
-phase -> cos and sin, is rounded: in float64, then once to float32.
+Angles. Scores depend on differences of positions only, so a position may be counted from anywhere, but it
+must be exact: a float32 product t * w is wrong by 0.06 rad at a million tokens. Here the frequency of every
+dimension is a whole number of 2^-64 turns a token, and the phase of token t is t * turns modulo 2^64 in
+wrapping integers. This is exactly linear in t for any t, so nothing drifts after fifty million tokens or
+after 2^64. Only the last step, phase -> cos and sin, is rounded: in float64, then once to float32.
 
 PoPE (arXiv 2509.10534): w_c = theta^(-c/D), c < D; x -> (softplus(x) cos, softplus(x) sin), 2 D wide, scale
 1/sqrt(2 D). RoPE: w_j = theta^(-2j/D), j < D/2, first half turned with second half, scale 1/sqrt(D).
@@ -31,8 +32,7 @@ def softplus(x: mx.array) -> mx.array:
 
 def apply_pope(x: mx.array, rows: mx.array) -> mx.array:
     """x (..., T, heads, D), rows (T, 2, D) -> (..., T, heads, 2 D)."""
-    magnitude = softplus(x)[..., None, :]
-    turned = magnitude * rows[:, None]  # (..., T, heads, 2, D)
+    turned = softplus(x)[..., None, :] * rows[:, None]  # (..., T, heads, 2, D)
     return turned.reshape(*x.shape[:-1], 2 * x.shape[-1])
 
 
@@ -55,22 +55,37 @@ def apply_nothing(x: mx.array, rows: mx.array) -> mx.array:
 class Positions:
     """How one model places its queries and keys.
 
-    width: of a query or key head. scale: of the scores. turns: (n,) uint64, 2^-64 turns a token for each angle,
-    n = 0 without positions. apply(x, rows): x (..., T, heads, D), rows (T, 2, n) from `make_rows`.
+    width: of a query or key head. scale: of the scores. turns: (n,) uint64, 2^-64 turns a token for each
+    angle, n = 0 without positions. placed(x, rows): x (..., T, heads, D), rows (T, 2, n) from `make_rows`.
     """
 
     width: int
     scale: float
     turns: np.ndarray
-    apply: Callable[[mx.array, mx.array], mx.array]
+    placed: Callable[[mx.array, mx.array], mx.array]
 
-    def make_rows(self, positions: Iterable[int], dtype: mx.Dtype = mx.float32) -> mx.array:
-        """cos and sin of every position: (T, 2, n). Positions are whole numbers of any size and sign."""
+    def make_rows(self, positions: Iterable[int]) -> mx.array:
+        """cos and sin of every position: (T, 2, n) float32. Positions are whole numbers of any size and
+        sign.
+        """
         wrapped = np.array([int(position) % 2**64 for position in positions], dtype=np.uint64)
         with np.errstate(over="ignore"):
             phases = wrapped[:, None] * self.turns  # modulo 2^64, on purpose
         angles = phases.astype(np.float64) * (2 * math.pi / TURN)
-        return mx.array(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)).astype(dtype)
+        return mx.array(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32))
+
+    def apply(self, x: mx.array, rows: mx.array) -> mx.array:
+        """Queries or keys (..., T, heads, D) at their positions, computed in float32: (..., T, heads,
+        width).
+        """
+        return self.placed(x.astype(mx.float32), rows).astype(x.dtype)
+
+    def turn(self, keys: mx.array, row: mx.array) -> mx.array:
+        """Keys (..., width) moved by the one position of `row` (1, 2, n). PoPE's cos and sin halves turn
+        into each other as RoPE's two halves do."""
+        if not len(self.turns):
+            return keys
+        return apply_rope(keys.astype(mx.float32), row).astype(keys.dtype)
 
 
 def make_turns(frequencies: np.ndarray) -> np.ndarray:
@@ -99,8 +114,22 @@ def make_none(config: ModelConfig) -> Positions:
 
 
 # config.pos_encoding -> builder
-POSITIONS: dict[str, Callable[[ModelConfig], Positions]] = {"pope": make_pope, "rope": make_rope, "none": make_none}
+POSITIONS: dict[str, Callable[[ModelConfig], Positions]] = {
+    "pope": make_pope, "rope": make_rope, "none": make_none}
 
 
 def make_positions(config: ModelConfig) -> Positions:
     return POSITIONS[config.pos_encoding](config)
+
+
+def has_beta(config: ModelConfig) -> bool:
+    return config.drope and config.drope_scale_c is not None
+
+
+def make_beta(config: ModelConfig, context: Iterable[int]) -> np.ndarray | None:
+    """DroPE's scale of the scores for queries that see `context` tokens each: beta = 1 + c ln(s), s =
+    context / train_seq_len, 1 up to the training length; (T,) float32, None when the model has no scale."""
+    if not has_beta(config):
+        return None
+    ratio = np.maximum(1.0, np.array(list(context), dtype=np.float64) / config.train_seq_len)
+    return (1 + config.drope_scale_c * np.log(ratio)).astype(np.float32)

@@ -1,0 +1,99 @@
+"""Attention over several stretches of keys, merged exactly.
+
+A stretch (`Part`) is a context that all rows share, the rows' own tokens, or a block being written. Each
+gives its own maximum m, sum l and weighted values o; the whole is sum(w o) / sum(w l) with w = 2^(m - max
+m), which is what one softmax over all keys would give. Powers of two instead of e: log2(e) goes into the
+scale of the scores for nothing, and MLX's 2^x takes a third of the time of its e^x and of its softmax on
+the Linux CPU (4096 x 8 scores: 115, 514 and 398 us).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+LOG2_E = math.log2(math.e)
+# added to a score that must not count; finite, so that nothing is NaN
+HIDDEN = {mx.float32: -1e30, mx.float16: -6e4}
+
+
+@dataclass(frozen=True)
+class Part:
+    """keys (B or 1, Hkv, S, Dk), values (B or 1, Hkv, S, Dv), mask (S,) or (T, S) added to the scores, or
+    None.
+    """
+
+    keys: mx.array
+    values: mx.array
+    mask: mx.array | None
+
+
+def hide(visible: mx.array, dtype: mx.Dtype) -> mx.array:
+    """bool -> what is added to scores: 0 where visible."""
+    return mx.where(visible, mx.array(0, dtype), mx.array(HIDDEN[dtype], dtype))
+
+
+def attend_parts(queries: mx.array, parts: list[Part], scale: float) -> mx.array:
+    """queries (B, T, H, Dk) -> (B, T, H * Dv).
+
+    The query heads of a kv head are matrix rows, so each key is read once; with T = 1 the rows of the batch
+    are too when the part has one row: a shared context is read once for all.
+    """
+    batch, length, heads, width = queries.shape
+    kv_heads = parts[0].keys.shape[1]
+    group = heads // kv_heads
+    grouped = queries.reshape(batch, length, kv_heads, group, width)
+    if length == 1:
+        own = grouped.reshape(batch, kv_heads, group, width)
+        results = [attend_rows(own, part, scale) for part in parts]
+    else:
+        blocks = grouped.transpose(0, 2, 3, 1, 4)  # (B, Hkv, G, T, Dk)
+        results = [attend_part(blocks, part, scale, expand=True) for part in parts]
+    merged = merge(results).astype(queries.dtype)
+    if length > 1:
+        merged = merged.transpose(0, 3, 1, 2, 4)  # (B, T, Hkv, G, Dv)
+    return merged.reshape(batch, length, -1)
+
+
+def attend_rows(queries: mx.array, part: Part, scale: float) -> tuple[mx.array, mx.array, mx.array]:
+    """queries (B, Hkv, G, Dk), one token a row; folds the batch into matrix rows where the part is shared."""
+    batch, kv_heads, group, width = queries.shape
+    if batch == 1 or part.keys.shape[0] == batch:
+        return attend_part(queries, part, scale)
+    folded = queries.swapaxes(0, 1).reshape(1, kv_heads, batch * group, width)
+    return tuple(result.reshape(kv_heads, batch, group, -1).swapaxes(0, 1)
+                 for result in attend_part(folded, part, scale))
+
+
+def attend_part(queries: mx.array, part: Part, scale: float,
+                expand: bool = False) -> tuple[mx.array, mx.array, mx.array]:
+    """One stretch: (maximum, sum, weighted values), not yet divided. `expand`: queries (B, Hkv, G, T, Dk)."""
+    keys, values = part.keys, part.values
+    if expand:
+        keys, values = keys[:, :, None], values[:, :, None]
+    keys = keys.swapaxes(-1, -2)
+    if part.mask is None:
+        scores = (queries * (scale * LOG2_E)) @ keys
+    else:
+        scores = mx.addmm(part.mask, queries, keys, alpha=scale * LOG2_E)
+    scores = scores.astype(mx.float32)
+    maximum = scores.max(axis=-1, keepdims=True)
+    powers = mx.power(2.0, scores - maximum)
+    return maximum, powers.sum(axis=-1, keepdims=True), powers.astype(values.dtype) @ values
+
+
+def merge(results: list[tuple[mx.array, mx.array, mx.array]]) -> mx.array:
+    if len(results) == 1:
+        _, total, weighted = results[0]
+        return weighted / total
+    highest = results[0][0]
+    for maximum, _, _ in results[1:]:
+        highest = mx.maximum(highest, maximum)
+    total = weighted = 0
+    for maximum, part_total, part_weighted in results:
+        weight = mx.power(2.0, maximum - highest)
+        total = total + weight * part_total
+        weighted = weighted + weight * part_weighted
+    return weighted / total

@@ -1,0 +1,229 @@
+"""Ring: the keys and values of one stretch of tokens, in fixed slots [prefix | ring of W + slack].
+
+`RingPlan` is the arithmetic (which slot, who is visible, where the prefix stands); `Ring` owns the arrays.
+
+The plan. Tokens are counted from 0; the first P are the pinned prefix, token t < P lies in slot t, token t
+>= P in slot P + (t - P) mod N, N = W + slack. The query of token t sees the whole prefix and the tokens t -
+W + 1 .. t of the rest. The slots that a rewind of up to `slack` tokens brings back into view are the ones
+that age out of the window last, so they are still there.
+
+The anchor schedule. Window keys keep the position at which they were written. The prefix would fall behind
+without bound; instead, for the query of token t, prefix token i stands at position i + h(t),
+
+    h(t) = 64 * max(0, (t - (P + W - 1)) // 64)
+
+so while nothing has been dropped the prefix stands where it was written, and for ever after its last token
+is between W and W + 63 tokens behind the query. h is a function of t alone: a rewind brings the old anchor
+back. Keys are moved by turning an untouched copy of what was written, never by turning what was turned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from mlxgen.model.positions import Positions
+
+ANCHOR_STRIDE = 64  # C: tokens between two anchors of the prefix
+READ_STRIDE = 256  # slots are read in multiples of this, so that a compiled step has few shapes
+
+
+@dataclass(frozen=True)
+class RingPlan:
+    """window W, prefix P and slack in tokens."""
+
+    window: int
+    prefix: int = 0
+    slack: int = 0
+
+    def __post_init__(self):
+        for name, least in (("window", 1), ("prefix", 0), ("slack", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"cache {name} is {value!r}; expected a whole number of at least {least}")
+
+    @property
+    def size(self) -> int:
+        """N, slots of the ring."""
+        return self.window + self.slack
+
+    @property
+    def slots(self) -> int:
+        return self.prefix + self.size
+
+    def slot(self, token: int) -> int:
+        return token if token < self.prefix else self.prefix + (token - self.prefix) % self.size
+
+    def anchor(self, token: int) -> int:
+        """h(t): how far the prefix is moved for the query of `token`; 0 without a prefix."""
+        if not self.prefix:
+            return 0
+        return ANCHOR_STRIDE * max(0, (token - (self.prefix + self.window - 1)) // ANCHOR_STRIDE)
+
+    def same_anchor(self, token: int) -> int:
+        """How many tokens from `token` on share its anchor and its side of the prefix's end."""
+        if token < self.prefix:
+            return self.prefix - token
+        if not self.prefix:
+            return self.window + self.slack
+        past = token - (self.prefix + self.window - 1)
+        return ANCHOR_STRIDE - past if past < 0 else ANCHOR_STRIDE - past % ANCHOR_STRIDE
+
+    def read_length(self, count: int) -> int:
+        """Slots to read when `count` tokens are held: enough, and one of few values."""
+        for short in (64, 128):
+            if count <= short < self.slots:
+                return short
+        return min(self.slots, -(-count // READ_STRIDE) * READ_STRIDE)
+
+
+@dataclass(frozen=True)
+class RingShape:
+    """What of a ring is fixed during a step: rows of the batch, slots read, layout."""
+
+    batch: int
+    read: int
+    plan: RingPlan
+
+
+def visible_slots(shape: RingShape, clock: mx.array) -> mx.array:
+    """clock (4,) int32 from Ring.clock -> (read,) bool: the slots that the query may see."""
+    prefix, size = shape.plan.prefix, shape.plan.size
+    slots = mx.arange(shape.read, dtype=mx.int32)
+    age = clock[2] - (slots - prefix)  # of the last token of the ring: 0
+    age = mx.where(age < 0, age + size, age)
+    return (slots < clock[1]) | ((slots >= prefix) & (age < clock[3]))
+
+
+class Ring:
+    """keys[layer] (B, Hkv, slots, Dk) at their positions, values[layer] (B, Hkv, slots, Dv).
+
+    `first` is the token index of the first token it holds, `count` how many it has taken in, `high` the
+    most it ever had: older tokens than `high` - N are overwritten.
+    """
+
+    def __init__(self, plan: RingPlan, keys: list[mx.array], values: list[mx.array], first: int = 0):
+        self.plan, self.keys, self.values, self.first = plan, keys, values, first
+        self.count = self.high = 0
+        self.anchor = 0
+        self.written: list[mx.array] | None = None  # prefix keys as they were written, once they have moved
+
+    @classmethod
+    def empty(cls, plan: RingPlan, layers: int, key_shape: Sequence[int], value_width: int, dtype: mx.Dtype,
+              *, first: int = 0, slots: int | None = None) -> Ring:
+        """key_shape (B, Hkv, Dk); `slots` allocates fewer than the plan's at first (see grow)."""
+        batch, heads, width = key_shape
+        slots = plan.slots if slots is None else min(slots, plan.slots)
+        keys = [mx.zeros((batch, heads, slots, width), dtype) for _ in range(layers)]
+        values = [mx.zeros((batch, heads, slots, value_width), dtype) for _ in range(layers)]
+        mx.eval(keys, values)
+        return cls(plan, keys, values, first)
+
+    @property
+    def batch(self) -> int:
+        return self.keys[0].shape[0]
+
+    @property
+    def allocated(self) -> int:
+        return self.keys[0].shape[2]
+
+    @property
+    def rewindable(self) -> int:
+        """Tokens that can be taken back now."""
+        if self.high <= self.plan.slots:
+            return self.count
+        return max(0, self.count - (self.high - self.plan.slack))
+
+    def rewind(self, tokens: int) -> None:
+        self.count -= tokens
+        if self.high <= self.plan.slots:
+            self.high = self.count
+        if self.count < self.plan.prefix and self.written is not None:
+            for layer, keys in enumerate(self.written):
+                self.keys[layer] = mx.slice_update(self.keys[layer], keys, mx.array([0]), [2])
+            self.written, self.anchor = None, 0
+
+    def shape(self, coming: int = 0) -> RingShape:
+        """`coming`: tokens about to be written before the ring is read."""
+        read = min(self.plan.read_length(self.count + coming), self.allocated)
+        return RingShape(self.batch, max(read, 1), self.plan)
+
+    def clock(self, token: int, coming: int = 0) -> list[int]:
+        """For the query of token index `token`: slot of the next write, prefix tokens, place of the last
+        token in the ring, tokens of the ring that are visible (may be negative)."""
+        plan, count = self.plan, self.count + coming
+        behind = token - (self.first + count - 1)
+        cursor = (count - 1 - plan.prefix) % plan.size
+        visible = min(count - plan.prefix, plan.window - behind)
+        return [plan.slot(self.count), min(count, plan.prefix), cursor, max(-1, visible)]
+
+    def block_mask(self, tokens: range) -> np.ndarray:
+        """(len(tokens), read) bool: the slots that the query of each token may see, nothing new written."""
+        shape = self.shape()
+        slots = np.arange(shape.read)
+        rows = []
+        for token in tokens:
+            _, prefix_count, cursor, visible = self.clock(token)
+            age = (cursor - (slots - self.plan.prefix)) % self.plan.size
+            rows.append((slots < prefix_count) | ((slots >= self.plan.prefix) & (age < visible)))
+        return np.stack(rows)
+
+    def part(self, layer: int, read: int) -> tuple[mx.array, mx.array]:
+        keys, values = self.keys[layer], self.values[layer]
+        if read == self.allocated:
+            return keys, values
+        return keys[:, :, :read], values[:, :, :read]
+
+    def grow(self, coming: int) -> None:
+        """Make room for `coming` more tokens, where fewer slots than the plan's were allocated."""
+        needed = min(self.count + coming, self.plan.slots)
+        if needed <= self.allocated:
+            return
+        slots = min(self.plan.slots, max(2 * self.allocated, -(-needed // READ_STRIDE) * READ_STRIDE))
+        for arrays in (self.keys, self.values):
+            for layer, old in enumerate(arrays):
+                room = mx.zeros((*old.shape[:2], slots - old.shape[2], old.shape[3]), old.dtype)
+                arrays[layer] = mx.concatenate([old, room], axis=2)
+                mx.eval(arrays[layer])
+
+    def write(self, layer: int, keys: mx.array, values: mx.array) -> None:
+        """keys, values (B, Hkv, T, width) of the next T tokens, T at most N; call `advance` after the last
+        layer.
+        """
+        plan, done, length = self.plan, 0, keys.shape[2]
+        while done < length:
+            token = self.count + done
+            slot = plan.slot(token)
+            end = plan.prefix if token < plan.prefix else plan.slots
+            part = min(length - done, end - slot)
+            start = mx.array([slot])
+            for arrays, new in ((self.keys, keys), (self.values, values)):
+                arrays[layer] = mx.slice_update(arrays[layer], new[:, :, done: done + part], start, [2])
+            done += part
+
+    def advance(self, tokens: int) -> None:
+        self.count += tokens
+        self.high = max(self.high, self.count)
+
+    def move_prefix(self, anchor: int, positions: Positions) -> None:
+        """Stand the prefix `anchor` tokens later than it was written."""
+        if anchor == self.anchor:
+            return
+        prefix = self.plan.prefix
+        if self.written is None:
+            self.written = [mx.contiguous(keys[:, :, :prefix]) for keys in self.keys]
+            mx.eval(self.written)
+        row = positions.make_rows([anchor])
+        for layer, written in enumerate(self.written):
+            moved = written if anchor == 0 else positions.turn(written, row)
+            self.keys[layer] = mx.slice_update(self.keys[layer], moved, mx.array([0]), [2])
+        self.anchor = anchor
+
+    def keep(self, rows: mx.array) -> None:
+        self.keys, self.values = [k[rows] for k in self.keys], [v[rows] for v in self.values]
+        if self.written is not None:
+            self.written = [keys[rows] for keys in self.written]
+        mx.eval(self.keys, self.values)

@@ -71,7 +71,8 @@ class RunView:
         name = "" if section == "piece" else f" ({section})"
         cadence = f", closes with {chunk.cadence}" if chunk.cadence else ""
         return (f"{self._where(len(chunks))}{name}: {best['bars']} bars, score {best['score']:.3f}, "
-                f"best of {len(chunk.candidates)}{cadence}; {self._tokens} ids in {took_s:.1f} s, {self._rate():.0f}/s")
+                f"best of {len(chunk.candidates)}{cadence}; "
+                f"{self._tokens} ids in {took_s:.1f} s, {self._rate():.0f}/s")
 
     def _where(self, number: int) -> str:
         total = _chunk_total(self.settings)

@@ -69,8 +69,9 @@ def check_settings(settings: ChainSettings, vocab: Vocab, max_seq_len: int) -> N
         key = section.key_from(settings.key)
         make_prefix(section.conditioning(settings.conditioning).with_defaults(), key, vocab)
         settings.sampling_of(index)
-    if settings.voices > len(vocab.family("VOICE_")) - ("VOICE_SEP" in vocab):
-        raise ValueError(f"form {settings.conditioning.form!r}: needs {settings.voices} voices")
+    if settings.voices > vocab.max_voices:
+        raise ValueError(f"form {settings.conditioning.form!r}: has {settings.voices} voices, "
+                         f"the vocabulary {vocab.max_voices}")
     room = max_seq_len - settings.chunk_tokens
     make_prompt(settings, [], next_step(settings, [], vocab), vocab, room)
 

@@ -10,7 +10,6 @@ from mlxgen.compose.chain import stitched
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.steps import Chunk
 from mlxgen.files.midi import write_midi
-from mlxgen.files.pianoroll import draw_pianoroll
 from mlxgen.music.piece import Piece
 from mlxgen.music.vocab import Vocab
 
@@ -44,8 +43,10 @@ def write_piece(folder: Path, drawn: Outline, picture: bool = True) -> Path:
                enumerate(drawn.seams, start=1)]
     if 0 in names:
         markers.insert(0, (0, names[0]))
-    write_midi(drawn.piece, path, markers=markers, keys=drawn.keys)
+    write_midi(drawn.piece, path)
     if picture:
+        from mlxgen.files.pianoroll import draw_pianoroll
+
         draw_pianoroll(drawn.piece, folder / "piece.svg", seams=drawn.seams,
                        sections=drawn.sections if names else ())
     return path

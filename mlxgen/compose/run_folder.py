@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -21,21 +20,11 @@ from pathlib import Path
 import mlxgen
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.steps import Chunk
+from mlxgen.files.atomic import write_atomically
 from mlxgen.music.theory import Key
 
 FORMAT = "mlxgen-run-1"
 MODEL_FILES = ("config.json", "tokenizer.json", "model.safetensors")
-
-
-def write_atomically(path: str | Path, text: str) -> None:
-    """Write a text file so that it is either the old one or the whole new one, even through a crash."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def model_hash(folder: str | Path) -> str:
@@ -77,7 +66,7 @@ class RunFolder:
         model = {"folder": str(Path(model_folder).resolve()), "sha256": model_hash(model_folder)}
         manifest = {"format": FORMAT, "settings": settings.to_dict(), "command": command,
                     "versions": versions(), "model": model}
-        write_atomically(path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+        write_atomically(path / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
         return cls(path, manifest)
 
     @classmethod
@@ -111,7 +100,7 @@ class RunFolder:
 
     def save_chunk(self, number: int, chunk: Chunk) -> None:
         data = {**asdict(chunk), "key": chunk.key.name}
-        write_atomically(self.path / f"chunk-{number:03d}.json", json.dumps(data) + "\n")
+        write_atomically(self.path / f"chunk-{number:03d}.json", (json.dumps(data) + "\n").encode())
 
     def chunks(self) -> list[Chunk]:
         """The finished chunks, in order. ValueError names a file that cannot be read."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from mlxgen.compose.ending import encode_bars
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.stitch import Part, bar_count, context_of, stitch
+from mlxgen.music.encode import encode_events, reencode
 from mlxgen.music.piece import Note, Piece
 from mlxgen.music.prompt import make_prefix
 from mlxgen.music.theory import SCALES, Key, degree_to_pitch, pitch_to_degree
@@ -138,12 +139,11 @@ def _context(settings: ChainSettings, chunks: Sequence[Chunk], key: Key, vocab: 
     """The last bars composed, at most `limit` ids, spelled in `key`."""
     if not chunks or limit <= 0:
         return []
-    if all(chunk.key == key for chunk in chunks):
-        return context_of([token for chunk in chunks for token in chunk.ids], limit, vocab)
-    piece, _ = stitch([chunk.part for chunk in chunks], settings.meter, settings.voices, vocab)
-    bars = sum(bar_count(chunk.ids, vocab) for chunk in chunks)
-    spelled = encode_bars(replace(piece, key=key), max(0, bars - limit // 8), bars, vocab)
+    spelled: list[int] = []
+    for chunk in chunks:
+        spelled += chunk.ids if chunk.key == key else reencode(chunk.ids, vocab, key, chunk.key)
     return context_of(spelled, limit, vocab)
+
 
 
 def _opening(settings: ChainSettings, chunks: Sequence[Chunk], step: Step, vocab: Vocab) -> list[int]:
@@ -170,8 +170,6 @@ def _theme_bars(theme: Piece | None, vocab: Vocab) -> list[int]:
 
 def _theme_opening(theme: Piece, vocab: Vocab) -> list[int]:
     """The theme up to its last attack: the music goes on from there, under the note that still sounds."""
-    from mlxgen.music.encode import encode_events
-
     return encode_events(theme, vocab)
 
 

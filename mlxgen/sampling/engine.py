@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from mlxgen.music.decode import Decoder
 from mlxgen.music.vocab import Vocab
-from mlxgen.sampling.rules import RuleSet, advance_rules, apply_rules, make_rules
+from mlxgen.sampling.rules import RowState, RuleSet, make_rules
 from mlxgen.sampling.sampler import (
     SamplingParams,
     apply_filters,
@@ -63,7 +63,8 @@ class Engine:
         self._position = 0
         self._history: deque[list[int]] = deque(maxlen=slack + 1)  # ids of the last positions, a list a row
         self._states: deque = deque(maxlen=slack + 2)  # rule states, the newest after the newest id
-        self._tables: tuple[mx.array, ...] = ()
+        self._last_row: RowState | None = None  # row 0 after the last prefill: the context is in it
+        self._arrays: tuple[mx.array, ...] = ()
         self._pending: mx.array | None = None  # (B, 1): the id that the next step feeds
         self._ahead: list[tuple[mx.array, mx.array, tuple]] = []
         self._noise: tuple[int, mx.array] | None = None  # first position, (positions, B, V)
@@ -95,10 +96,15 @@ class Engine:
 
     @rules.setter
     def rules(self, ruleset: RuleSet) -> None:
-        if ruleset != self._rules.ruleset:
-            self._drop_ahead()
-            self._rules = make_rules(self.vocab, ruleset)
-            self._tables = self._rules.make_tables(self._context) if self._position else ()
+        if ruleset == self._rules.ruleset:
+            return
+        self._drop_ahead()
+        before, self._rules = self._rules, make_rules(self.vocab, ruleset)
+        if self._last_row is None:
+            return
+        self._arrays = self._rules.make_arrays(self._last_row.context)
+        if before.key != self._rules.key:
+            self._rescan()
 
     @property
     def decoder(self) -> Decoder:
@@ -126,10 +132,11 @@ class Engine:
         if feed.shape[1]:
             mx.eval(self.model(feed, cache=self.cache)[:, -1])
         self._pending = mx.array([ids[-1:]], dtype=mx.int32)
-        states = self._rules.scan(ids, self._context if self._position else None)
-        self._context = states[-1]
-        self._tables = self._rules.make_tables(self._context)
-        self._states.extend(self._rules.make_state([state]) for state in states[-self.slack - 2:])
+        before = self._last_row and self._rules.read_state(self._states[-1], self._last_row.context)
+        states = self._rules.scan(ids, before, keep=self.slack + 2)
+        self._last_row = states[-1]
+        self._arrays = self._rules.make_arrays(self._last_row.context)
+        self._states.extend(self._rules.make_state([state]) for state in states)
         self._history.extend([token] for token in ids[-self.slack - 1:])
         self._position += len(ids)
         self._reader.take(ids)
@@ -208,6 +215,18 @@ class Engine:
             self._ahead.clear()
             self.cache.rewind(1)
 
+    def _rescan(self) -> None:
+        """Other rules need another state: read it from the ids that can still be taken back.
+
+        The grammar finds its place again at their first BEAT; older notes still sounding are unknown.
+        """
+        columns = list(self._history)
+        start = RowState(self._last_row.context, *self._rules.begin(self._last_row.context))
+        rows = [self._rules.scan([column[row] for column in columns], start, keep=len(columns))
+                for row in range(self.batch)]
+        self._states.clear()
+        self._states.extend(self._rules.make_state(states) for states in zip(*rows, strict=True))
+
     def _enqueue(self) -> None:
         if self._pending is None:
             raise ValueError("step: nothing to continue; prefill a prompt first")
@@ -224,10 +243,10 @@ class Engine:
     def _body(self, ids: mx.array, state: tuple, position: int) -> tuple[mx.array, mx.array, tuple]:
         """Feed `ids` (B, 1), draw the ids at `position`: (ids (B, 1), logprobs (B,), rule state)."""
         logits = self.model(ids, cache=self.cache)[:, -1, :len(self.vocab)]
-        allowed = apply_rules(logits, state, self._tables)
+        allowed = self._rules.apply(logits, state, self._arrays)
         filtered = apply_filters(allowed, self._knobs, self._params.top_k > 0, self._params.top_p < 1)
         drawn = draw(filtered, self._noise_at(position), self._knobs)
-        return drawn, apply_log_probability(logits, drawn), advance_rules(state, drawn, self._tables)
+        return drawn, apply_log_probability(logits, drawn), self._rules.advance(state, drawn, self._arrays)
 
 
 def _repeat(state: tuple[mx.array, ...], n: int) -> tuple[mx.array, ...]:

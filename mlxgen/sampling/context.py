@@ -1,0 +1,61 @@
+"""What a prefix says about the music that follows: key, meter, form, number of voices, way of writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from mlxgen.music.prompt import VOICES_OF_FORM, parse_meter
+from mlxgen.music.theory import Key
+from mlxgen.music.vocab import Vocab
+
+C_MAJOR = Key(0, "major")
+
+
+@dataclass(frozen=True)
+class Context:
+    """The facts the rules need; what a prefix leaves unsaid is as the decoder takes it (C major, 4/4)."""
+
+    key: Key = C_MAJOR
+    meter: tuple[int, int] = (4, 4)
+    form: str | None = None
+    voices: int | None = None
+    sequential: bool = False
+
+    def voice_count(self, vocab: Vocab) -> int:
+        if self.voices is not None:
+            return min(self.voices, vocab.max_voices)
+        return min(VOICES_OF_FORM.get(self.form, vocab.max_voices), vocab.max_voices)
+
+
+@lru_cache(maxsize=16)
+def _facts(vocab: Vocab) -> dict[int, dict]:
+    """{id: the fields of a Context that it sets}."""
+    facts: dict[int, dict] = {}
+    for suffix, token in vocab.family("KEY_").items():
+        facts[token] = {"key": Key.parse(suffix)}
+    for suffix, token in vocab.family("METER_").items():
+        facts[token] = {"meter": parse_meter(suffix)}
+    for suffix, token in vocab.family("FORM_").items():
+        form = suffix.lower()
+        facts[token] = {"form": form, "voices": VOICES_OF_FORM.get(form)}
+    for suffix, token in vocab.family("MODE_").items():
+        if suffix.endswith("PART") and suffix[:-4].isdigit():
+            facts[token] = {"voices": int(suffix[:-4])}
+    for suffix, token in vocab.family("ENCODE_").items():
+        facts[token] = {"sequential": suffix == "SEQUENTIAL"}
+    facts[vocab["BOS"]] = {"form": None, "voices": None, "sequential": False}
+    return facts
+
+
+def read_context(ids: Iterable[int], vocab: Vocab, before: Context | None = None) -> Context:
+    """The context after `ids`, starting from `before`."""
+    facts = _facts(vocab)
+    context = before or Context()
+    for token in ids:
+        if token in facts:
+            context = replace(context, **facts[token])
+    if context.form is None and context.voices == 2:
+        context = replace(context, form="2-part")
+    return context

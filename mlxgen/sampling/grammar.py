@@ -1,0 +1,376 @@
+"""The grammar of the tokenizers as an automaton in two tables: what may follow, and where that leads.
+
+A state says what was written last and where in the bar the clock stands. What a state cannot say, because it
+would multiply the states, is kept in a register of small counters: how long each voice still sounds. An id is
+allowed where the counter it looks at is at most the threshold in the table:
+
+    allowed[id] = counter(id) <= thresholds[state, id]          -1 forbids, ALWAYS allows
+    moves[state, id] = next state, and what happens to the counters (see registers.py)
+
+VOICE_n looks at what is left of voice n's note, so a voice never attacks while it sounds. TimeShift_t looks
+at the shortest of what is left: a shift that stops between two beats is allowed only if some voice can attack
+there. SUBJECT_START looks at the voices still to come at this instant. So no state is without a way out.
+
+Time is written as the encoder writes it: BAR and BEAT_n exactly when the clock reaches those lines, none
+skipped; a gap is cut into the largest shifts first; voices ascend within an instant; a piece ends after a
+note.
+Every id leads somewhere from every state, also where it is not allowed: a context that no rule has seen
+(a user's theme, triplets rounded by the encoder) is followed as the decoder follows it and found again at
+its next BEAT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd
+
+import numpy as np
+
+from mlxgen.music.theory import bar_ticks, beat_count, beat_ticks, pitch_to_degree
+from mlxgen.music.vocab import Vocab
+from mlxgen.sampling.context import Context
+from mlxgen.sampling.ranges import voice_range
+
+ALWAYS = 127
+STAY, SHIFT, ATTACK, OPEN, CLOSE, RESET = range(6)  # what a move does to the counters
+# Where the counters lie in the register: voice n at 8 (n - 1), then these.
+SHORTEST_BITS, LATER_BITS, CLOSED_BITS, FLAG_BITS, NOTHING_BITS = 32, 40, 48, 56, 60
+MAX_VOICES = 4
+FRESH = 10**6  # no limit on the next shift: nothing has been shifted since the last note or line
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """Tables of one context. S states, V ids."""
+
+    thresholds: np.ndarray  # (S, V) int8
+    thresholds_ask: np.ndarray  # (S, V) int8: EOS only where a piece ends well
+    moves: np.ndarray  # (S, V) int32: state | amount << 16 | kind << 24 | voice << 27
+    counter_bits: np.ndarray  # (V,) int64: where in the register the counter of an id lies
+    start: int
+    start_register: int
+    unit_ticks: int
+
+
+def pack_move(state, amount=0, kind=STAY, voice=0):
+    return state | amount << 16 | kind << 24 | voice << 27
+
+
+def start_register(voices: int) -> int:
+    """Counters at 0, voices that do not exist at 255, no subject open."""
+    absent = sum(255 << 8 * voice for voice in range(voices, MAX_VOICES))
+    return absent | 1 << CLOSED_BITS
+
+
+class _Names:
+    """The ids of a vocabulary by what they mean."""
+
+    def __init__(self, vocab: Vocab, unit_ticks: int):
+        def units(prefix):
+            return {int(ticks) // unit_ticks: token for ticks, token in vocab.family(prefix).items()}
+
+        self.shifts, self.durations = units("TimeShift_"), units("Dur_")
+        self.voices = {int(n): token for n, token in vocab.family("VOICE_").items() if n.isdigit()}
+        self.beats = {int(n): token for n, token in vocab.family("BEAT_").items()}
+        self.octaves = {int(n): token for n, token in vocab.family("OCT_").items()}
+        self.degrees = {int(n): token for n, token in vocab.family("DEG_").items()}
+        self.pitches = {int(n): token for n, token in vocab.family("Pitch_").items()}
+        self.accidentals = {sign: vocab[name] for name, sign in (("SHARP", 1), ("FLAT", -1)) if name in vocab}
+        self.cadences = list(vocab.family("CAD_").values())
+        self.sections = list(vocab.family("SECTION_").values())
+        self.bar, self.eos, self.bos = vocab["BAR"], vocab["EOS"], vocab["BOS"]
+        self.separator = vocab.get("VOICE_SEP")
+        self.subject_start, self.subject_end = vocab.get("SUBJECT_START"), vocab.get("SUBJECT_END")
+
+
+class _Clock:
+    """Positions in a bar, in units, and which shifts the encoder can write from them."""
+
+    def __init__(self, meter: tuple[int, int], shifts: dict[int, int], unit_ticks: int):
+        self.bar, self.beat = bar_ticks(meter) // unit_ticks, beat_ticks(meter) // unit_ticks
+        self.beats = beat_count(meter)
+        self.bins = sorted(shifts)
+
+    def next_line(self, position: int) -> int:
+        return min((position // self.beat + 1) * self.beat, self.bar)
+
+    def room_after(self, shift: int, room: int) -> int:
+        """How much may still be shifted after `shift` (less than this), if the gap is cut largest first."""
+        larger = next((units for units in self.bins if units > shift), FRESH)
+        return min(room - shift, larger - shift)
+
+    def rooms(self) -> list[int]:
+        """All values of room that can come up, the fresh one first."""
+        found = [FRESH]
+        for room in found:
+            for shift in self.bins:
+                left = self.room_after(shift, room)
+                if shift < room and shift < self.beat and left not in found:
+                    found.append(left)
+        return found
+
+    def reach(self, position: int, shift: int, room: int) -> int:
+        """The threshold of a shift: the largest gap beginning with it, ALWAYS if that gap ends on a line.
+
+        -1 where the shift would cross a line or is not how the encoder would cut any gap.
+        """
+        to_line = self.next_line(position) - position
+        if shift > to_line or shift >= room:
+            return -1
+        if shift == to_line:
+            return ALWAYS
+        best, left = shift, self.room_after(shift, room)
+        for more in self.bins:
+            further = self.reach(position + shift, more, left)
+            if further == ALWAYS:
+                return ALWAYS
+            if further >= 0:
+                best = max(best, shift + further)
+        return best
+
+
+class _Builder:
+    """Fills the tables, one layer a timeline: interleaved has one for all voices, sequential one a voice."""
+
+    def __init__(self, vocab: Vocab, context: Context, ranges: bool):
+        self.vocab, self.context = vocab, context
+        ticks = (*vocab.duration_bins, *vocab.time_shift_bins, beat_ticks(context.meter))
+        self.unit_ticks = gcd(*ticks)
+        if max(ticks) // self.unit_ticks > 126:
+            raise ValueError(f"bins up to {max(ticks)} ticks in steps of {self.unit_ticks}: at most 126")
+        self.ids = _Names(vocab, self.unit_ticks)
+        self.clock = _Clock(context.meter, self.ids.shifts, self.unit_ticks)
+        self.rooms = self.clock.rooms()
+        self.voices = min(context.voice_count(vocab), MAX_VOICES)
+        self.layers = self.voices if context.sequential else 1
+        self.pitches = {voice: self._pitches(voice, ranges) for voice in range(1, self.voices + 1)}
+        self.places = self._name_places()
+        self.controls = ["start", "open", "bar line", "bar line cad", "bar line section", "after bar", "end",
+                         *(f"line {beat}" for beat in range(2, self.clock.beats + 1))]
+        self.layer_size = len(self.controls) + self.clock.bar * len(self.places)
+        size = self.layer_size * self.layers
+        if size > 1 << 16:
+            raise ValueError(f"meter {context.meter}: {size} grammar states; expected at most {1 << 16}")
+        self.thresholds = np.full((size, len(vocab)), -1, dtype=np.int8)
+        self.moves = np.zeros((size, len(vocab)), dtype=np.int32)
+
+    # names of states
+
+    def _layer_voices(self, layer: int) -> list[int]:
+        return [layer + 1] if self.context.sequential else list(range(1, self.voices + 1))
+
+    def _name_places(self) -> dict[tuple, int]:
+        """{what was written last: index inside a block of one position}."""
+        slots = range(1, 2 if self.context.sequential else self.voices + 1)
+        names = [("after", slot) for slot in slots] + [("free", room) for room in self.rooms]
+        names += [("subject", slot) for slot in (0, *slots)]
+        for slot in slots:
+            names += [("voice", slot), ("pitched", slot)]
+            for octave in self.ids.octaves:
+                names += [("octave", slot, octave, sign) for sign in (0, *self.ids.accidentals)]
+        return {name: index for index, name in enumerate(dict.fromkeys(names))}
+
+    def control(self, layer: int, name: str) -> int:
+        return layer * self.layer_size + self.controls.index(name)
+
+    def at(self, layer: int, position: int, *place) -> int:
+        block = layer * self.layer_size + len(self.controls) + position * len(self.places)
+        return block + self.places[place]
+
+    def _line(self, layer: int, position: int) -> int:
+        """The state in which the clock has reached the line at `position` and it is not written yet."""
+        if position >= self.clock.bar:
+            return self.control(layer, "bar line")
+        return self.control(layer, f"line {position // self.clock.beat + 1}")
+
+    # pitches
+
+    def _pitches(self, voice: int, ranges: bool) -> set:
+        """What a voice may sing: (octave, sign, degree) as the encoder spells it, or pitches."""
+        low, high = voice_range(self.context, voice, self.vocab) if ranges else (
+            self.vocab.min_pitch, self.vocab.max_pitch)
+        if self.vocab.kind == "absolute":
+            return set(range(low, high + 1))
+        spelled = {pitch_to_degree(pitch, self.context.key) for pitch in range(low, high + 1)}
+        return {(octave, sign, degree) for octave, degree, sign in spelled if octave in self.ids.octaves}
+
+    # filling
+
+    def build(self) -> Grammar:
+        for layer in range(self.layers):
+            for name in self.controls:
+                position = 0 if not name.startswith("line") else (int(name[5:]) - 1) * self.clock.beat
+                self._follow(self.control(layer, name), layer, position, 0)
+            for position in range(self.clock.bar):
+                for place in self.places:
+                    self._follow_note(self.at(layer, position, *place), layer, position, place)
+            self._allow_controls(layer)
+            for position in range(self.clock.bar):
+                self._allow_events(layer, position)
+                self._allow_notes(layer, position)
+        ask = self.thresholds.copy()
+        good = [self.at(self.layers - 1, position, "after", 1 if self.context.sequential else self.voices)
+                for position in {0, *([self.clock.bar // 2] if self.clock.beats % 2 == 0 else [])}]
+        ask[:, self.ids.eos] = -1
+        ends = [*good, *(self.control(layer, "end") for layer in range(self.layers))]
+        ask[ends, self.ids.eos] = ALWAYS
+        start = self.control(0, "start")
+        return Grammar(self.thresholds, ask, self.moves, self._counter_bits(), start,
+                       start_register(1 if self.context.sequential else self.voices), self.unit_ticks)
+
+    def _counter_bits(self) -> np.ndarray:
+        bits = np.full(len(self.vocab), NOTHING_BITS, dtype=np.int64)
+        for token in self.ids.shifts.values():
+            bits[token] = SHORTEST_BITS
+        if self.context.sequential:
+            bits[[*self.ids.octaves.values(), *self.ids.pitches.values()]] = 0
+        else:
+            for voice, token in self.ids.voices.items():
+                bits[token] = 8 * (voice - 1) if voice <= MAX_VOICES else NOTHING_BITS
+        if self.ids.subject_start is not None:
+            bits[self.ids.subject_start] = LATER_BITS
+        if self.ids.subject_end is not None:
+            bits[self.ids.subject_end] = CLOSED_BITS
+        return bits
+
+    def _allow(self, state: int, *tokens: int | None, threshold: int = ALWAYS) -> None:
+        self.thresholds[state, [token for token in tokens if token is not None]] = threshold
+
+    def _allow_controls(self, layer: int) -> None:
+        ids = self.ids
+        if self.context.sequential:
+            self._allow(self.control(layer, "start"), ids.voices[layer + 1])
+            self._allow(self.control(layer, "open"), ids.bar)
+        else:
+            self._allow(self.control(layer, "start"), ids.bar, *ids.sections)
+            self._allow(self.control(layer, "open"), ids.bar)
+        marks = [] if layer else ids.cadences
+        sections = [] if layer else ids.sections
+        self._allow(self.control(layer, "bar line"), ids.bar, *marks, *sections)
+        self._allow(self.control(layer, "bar line cad"), ids.bar, *sections)
+        self._allow(self.control(layer, "bar line section"), ids.bar)
+        self._allow(self.control(layer, "after bar"), ids.beats.get(1))
+        self._allow(self.control(layer, "end"), ids.eos)
+        for beat in range(2, self.clock.beats + 1):
+            self._allow(self.control(layer, f"line {beat}"), ids.beats.get(beat))
+
+    def _allow_events(self, layer: int, position: int) -> None:
+        """What may follow a finished note or a written line: attacks, shifts, marks, the end."""
+        ids, sequential = self.ids, self.context.sequential
+        slots = range(1, 2) if sequential else range(1, self.voices + 1)
+        for place in [("free", room) for room in self.rooms] + [("after", slot) for slot in slots]:
+            state = self.at(layer, position, *place)
+            room, last = (place[1], 0) if place[0] == "free" else (FRESH, place[1])
+            for shift, token in ids.shifts.items():
+                self.thresholds[state, token] = self.clock.reach(position, shift, room)
+            if last:
+                final = not sequential or layer == self.layers - 1
+                self._allow(state, ids.eos if final else ids.separator)
+                self._allow(state, ids.subject_end, threshold=0)
+            self._allow_attacks(state, layer, last)
+            if last < len(slots):
+                self._allow(state, ids.subject_start, threshold=0)
+                self._allow_attacks(self.at(layer, position, "subject", last), layer, last)
+
+    def _allow_attacks(self, state: int, layer: int, last: int) -> None:
+        if not self.context.sequential:
+            later = range(last + 1, self.voices + 1)
+            self._allow(state, *(self.ids.voices[voice] for voice in later), threshold=0)
+        elif last == 0:
+            self._allow_first_of_pitch(state, layer + 1, threshold=0)
+
+    def _allow_first_of_pitch(self, state: int, voice: int, threshold: int) -> None:
+        sung = self.pitches[voice]
+        if self.vocab.kind == "absolute":
+            tokens = [self.ids.pitches[pitch] for pitch in sung]
+        else:
+            tokens = [self.ids.octaves[octave] for octave in {octave for octave, _, _ in sung}]
+        self._allow(state, *tokens, threshold=threshold)
+
+    def _allow_notes(self, layer: int, position: int) -> None:
+        """What may follow inside a note: pitch, then duration."""
+        for slot, voice in enumerate(self._layer_voices(layer), start=1):
+            self._allow_first_of_pitch(self.at(layer, position, "voice", slot), voice, threshold=ALWAYS)
+            self._allow(self.at(layer, position, "pitched", slot), *self.ids.durations.values())
+            if self.vocab.kind == "absolute":
+                continue
+            for octave, sign, degree in self.pitches[voice]:
+                plain = self.at(layer, position, "octave", slot, octave, 0)
+                signed = self.at(layer, position, "octave", slot, octave, sign)
+                self._allow(signed, self.ids.degrees[degree])
+                if sign:
+                    self._allow(plain, self.ids.accidentals[sign])
+
+    # where every id leads, allowed or not
+
+    def _follow_note(self, state: int, layer: int, position: int, place: tuple) -> None:
+        kind, *rest = place
+        slot = rest[0] if kind in ("after", "voice", "pitched", "octave") else 0
+        self._follow(state, layer, position, slot, room=rest[0] if kind == "free" else FRESH)
+        moves = self.moves[state]
+        if kind == "subject":
+            for voice in self._layer_voices(layer):
+                if not self.context.sequential:
+                    here = self.at(layer, position, "voice", voice)
+                    moves[self.ids.voices[voice]] = pack_move(here, 0, OPEN, voice)
+            if self.context.sequential:
+                for octave, token in self.ids.octaves.items():
+                    here = self.at(layer, position, "octave", 1, octave, 0)
+                    moves[token] = pack_move(here, 0, OPEN, 1)
+                pitched = self.at(layer, position, "pitched", 1)
+                moves[list(self.ids.pitches.values())] = pack_move(pitched, 0, OPEN, 1)
+        if kind == "octave":
+            for sign, token in self.ids.accidentals.items():
+                moves[token] = pack_move(self.at(layer, position, "octave", slot, rest[1], sign))
+
+    def _follow(self, state: int, layer: int, position: int, slot: int, room: int = FRESH) -> None:
+        """The moves of one state; `slot` is the voice named last at this instant (0: none)."""
+        ids, row = self.ids, self.moves[state]
+        named = slot or 1
+        row[:] = pack_move(state)
+        for octave, token in ids.octaves.items():
+            row[token] = pack_move(self.at(layer, position, "octave", named, octave, 0))
+        pitched = self.at(layer, position, "pitched", named)
+        row[[*ids.degrees.values(), *ids.pitches.values()]] = pack_move(pitched)
+        for units, token in ids.durations.items():
+            row[token] = pack_move(self.at(layer, position, "after", named), units, ATTACK, named)
+        for units, token in ids.shifts.items():
+            row[token] = pack_move(self._after_shift(layer, position, units, room), units, SHIFT)
+        self._follow_lines(row, layer, position, slot)
+        for voice, token in ids.voices.items():
+            if self.context.sequential:
+                row[token] = pack_move(self.control(min(voice, self.layers) - 1, "open"), 0, RESET)
+            else:
+                row[token] = pack_move(self.at(layer, position, "voice", min(voice, self.voices)))
+        row[ids.eos] = pack_move(self.control(layer, "end"))
+        row[ids.bos] = pack_move(self.control(0, "start"), 0, RESET)
+        if ids.separator is not None:
+            row[ids.separator] = pack_move(self.control(min(layer + 1, self.layers - 1), "start"), 0, RESET)
+
+    def _after_shift(self, layer: int, position: int, units: int, room: int) -> int:
+        line = self.clock.next_line(position)
+        if position + units >= line:
+            return self._line(layer, line)
+        left = self.clock.room_after(units, room)
+        return self.at(layer, position + units, "free", left if left in self.rooms else FRESH)
+
+    def _follow_lines(self, row: np.ndarray, layer: int, position: int, slot: int) -> None:
+        ids, free = self.ids, ("free", FRESH)
+        after_bar = self.control(layer, "after bar") if 1 in ids.beats else self.at(layer, 0, *free)
+        row[ids.bar] = pack_move(after_bar)
+        for beat, token in ids.beats.items():
+            where = (beat - 1) * self.clock.beat
+            row[token] = pack_move(self.at(layer, where if where < self.clock.bar else position, *free))
+        row[ids.cadences] = pack_move(self.control(layer, "bar line cad"))
+        row[ids.sections] = pack_move(self.control(layer, "bar line section"))
+        if ids.subject_start is not None:
+            row[ids.subject_start] = pack_move(self.at(layer, position, "subject", slot))
+        if ids.subject_end is not None and slot:
+            row[ids.subject_end] = pack_move(self.at(layer, position, "after", slot), 0, CLOSE, slot)
+
+
+@lru_cache(maxsize=64)
+def make_grammar(vocab: Vocab, context: Context, ranges: bool = True) -> Grammar:
+    """The automaton of one key, meter, form and way of writing: some thousand states, kept."""
+    return _Builder(vocab, context, ranges).build()

@@ -1,0 +1,159 @@
+"""The registry of controls: one row a control, whatever turns it - a key, a CC, OSC or the log of a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mlxgen.music.theory import SCALES, Key
+from mlxgen.music.vocab import Vocab
+from mlxgen.perform.clock import MAX_TEMPO_BPM, MIN_TEMPO_BPM
+
+KEYS = tuple(Key(root, mode).name for mode in SCALES for root in range(12))
+LEVELS = ("low", "moderate", "high")
+
+
+@dataclass(frozen=True)
+class Control:
+    """One control. kind: "number" (low, high, step), "choice" (choices), "switch" (0 or 1), "action" (no value).
+
+    target: who obeys it, "generator" or "player". keys: the keyboard's keys, (down, up) or (press,).
+    """
+
+    name: str
+    kind: str
+    target: str
+    keys: tuple[str, ...]
+    cc: int
+    help: str
+    low: float = 0.0
+    high: float = 1.0
+    step: float = 1.0
+    choices: tuple[str, ...] = ()
+    family: str = ""        # prefix of the vocabulary's tokens that say which choices there are
+
+    @property
+    def osc(self) -> str:
+        return f"/mlxgen/{self.name}"
+
+    def check(self, value):
+        """The value as this control takes it. ValueError with the value and the range."""
+        if self.kind == "action":
+            return 1
+        if self.kind == "choice":
+            found = next((choice for choice in self.choices if choice.casefold() == str(value).casefold()), None)
+            if found is None:
+                raise ValueError(f"{self.name} {value!r}: expected one of {', '.join(self.choices)}")
+            return found
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{self.name} {value!r}: expected a number") from None
+        if not self.low <= number <= self.high:
+            raise ValueError(f"{self.name} {number:g}: expected {self.low:g} to {self.high:g}")
+        return int(number) if self.kind == "switch" else number
+
+    def from_unit(self, place: float):
+        """0..1 (a fader's place) -> a value."""
+        if self.kind == "choice":
+            return self.choices[min(int(place * len(self.choices)), len(self.choices) - 1)]
+        if self.kind == "switch":
+            return int(place >= 0.5)
+        return self.low + place * (self.high - self.low)
+
+    def to_unit(self, value) -> float:
+        """A value -> the fader's place, 0..1."""
+        if self.kind == "choice":
+            return self.choices.index(value) / max(1, len(self.choices) - 1)
+        return (value - self.low) / (self.high - self.low)
+
+    def moved(self, value, steps: int):
+        """The value `steps` steps further, held at the ends; choices go round."""
+        if self.kind == "choice":
+            return self.choices[(self.choices.index(value) + steps) % len(self.choices)]
+        if self.kind == "switch":
+            return 1 - int(value)
+        moved = round((value + steps * self.step) / self.step) * self.step
+        return round(min(self.high, max(self.low, moved)), 6)
+
+
+def _number(name, target, keys, cc, low, high, step, text) -> Control:
+    return Control(name, "number", target, keys, cc, text, low, high, step)
+
+
+def _choice(name, keys, cc, choices, family, text) -> Control:
+    return Control(name, "choice", "generator", keys, cc, text, choices=choices, family=family)
+
+
+CONTROLS: dict[str, Control] = {control.name: control for control in (
+    _number("temperature", "generator", ("[", "]"), 20, 0.1, 2.0, 0.05, "boldness of the draws"),
+    _number("min_p", "generator", (";", "'"), 21, 0.0, 0.3, 0.005, "drop unlikely ids"),
+    _number("tempo", "player", ("-", "="), 22, MIN_TEMPO_BPM, MAX_TEMPO_BPM, 1.0, "quarters a minute"),
+    _choice("key", ("k", "K"), 23, KEYS, "KEY_", "modulate at the next bar line"),
+    _choice("style", ("s", "S"), 24, ("bach", "baroque", "renaissance", "classical"), "STYLE_", "whose manner"),
+    _choice("texture", ("x", "X"), 25, ("homophonic", "polyphonic", "mixed"), "TEXTURE_", "texture"),
+    _choice("harmonic_tension", ("n", "N"), 26, LEVELS, "HARMONIC_TENSION_", "harmonic tension"),
+    _choice("imitation", ("i", "I"), 27, ("none", "low", "high"), "IMITATION_", "imitation"),
+    _choice("chromaticism", ("c", "C"), 28, LEVELS, "CHROMATICISM_", "how far from the scale"),
+    _choice("harmonic_rhythm", ("h", "H"), 29, ("slow", "moderate", "fast"), "HARMONIC_RHYTHM_", "harmonic rhythm"),
+    _number("density", "generator", ("d", "D"), 30, -3.0, 3.0, 0.25, "fewer or more notes"),
+    _number("nudge_ms", "player", (",", "."), 31, -200.0, 200.0, 1.0, "notes later or earlier"),
+    Control("mute_1", "switch", "player", ("1",), 102, "silence voice 1"),
+    Control("mute_2", "switch", "player", ("2",), 103, "silence voice 2"),
+    Control("mute_3", "switch", "player", ("3",), 104, "silence voice 3"),
+    Control("mute_4", "switch", "player", ("4",), 105, "silence voice 4"),
+    Control("recall", "action", "generator", ("r",), 106, "state the theme at the next bar"),
+    Control("end", "action", "generator", ("e",), 107, "cadence and end"),
+    Control("pause", "switch", "player", (" ",), 108, "pause"),
+    Control("panic", "action", "both", ("!", "\x7f"), 109, "all notes off, begin again"),
+)}
+
+
+def controls_for(vocab: Vocab) -> dict[str, Control]:
+    """The registry with each choice cut down to what the model's vocabulary has; families it lacks are left out."""
+    result = {}
+    for name, control in CONTROLS.items():
+        if control.family:
+            family = {suffix.casefold() for suffix in vocab.family(control.family)}
+            known = tuple(choice for choice in control.choices
+                          if choice.replace("#", "s").replace(" ", "_").casefold() in family)
+            if not known:
+                continue
+            control = replace(control, choices=known)
+        result[name] = control
+    return result
+
+
+class Desk:
+    """The present value of every control. `turn(name, value)` checks it and gives it to `route`."""
+
+    def __init__(self, controls: dict[str, Control], values: dict, route):
+        self.controls, self._route = controls, route
+        self.values = {name: control.check(values.get(name, _default(control))) for name, control in controls.items()}
+
+    def turn(self, name: str, value, source: str):
+        """Set a control. ValueError for an unknown name or value."""
+        if name not in self.controls:
+            raise ValueError(f"control {name!r}: expected one of {', '.join(self.controls)}")
+        control = self.controls[name]
+        checked = control.check(value)
+        if control.kind != "action":
+            if self.values[name] == checked:
+                return
+            self.values[name] = checked
+        self._route(control, checked, source)
+
+    def press(self, key: str) -> bool:
+        """A key of the keyboard. False if no control has it."""
+        for control in self.controls.values():
+            if key in control.keys:
+                steps = 1 if key == control.keys[-1] else -1
+                value = 1 if control.kind == "action" else control.moved(self.values[control.name], steps)
+                self.turn(control.name, value, "keyboard")
+                return True
+        return False
+
+
+def _default(control: Control):
+    if control.kind == "choice":
+        return control.choices[0]
+    return {"temperature": 0.9, "min_p": 0.03, "tempo": 80.0}.get(control.name, 0 if control.kind != "action" else 1)

@@ -1,0 +1,346 @@
+"""Player: turns notes with ticks into MIDI messages at their deadlines. No process, no file, no log in here.
+
+`Player.step()` does everything that is due and returns the next deadline; `playerproc.py` waits for it.
+Clock and port are passed in, so a test can play an hour in a moment and read `FakePort.sent`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from dataclasses import dataclass
+
+from mlxgen.perform.clock import CLOCKS_PER_QUARTER, Transport, ticks_per_second, whole_beats_after
+from mlxgen.perform.ports import note_off, note_on, panic_messages
+from mlxgen.perform.shared import LATE_BIN_S, LATE_BINS, SENT_RING, STATES, Shared
+from mlxgen.perform.wire import Notes, Order, TimedNote
+
+CHANNELS = ("one", "per-voice")
+TEMPO_MARK = 0xFF           # in the sent ring: 0xFF | milli-bpm << 8
+_CLOCK, _START, _CONTINUE, _STOP = [0xF8], [0xFA], [0xFB], [0xFC]
+
+
+@dataclass(frozen=True)
+class PlayerSettings:
+    tempo_bpm: float = 80.0
+    beat_ticks: int = 480
+    channels: str = "one"
+    clock_out: bool = False
+    nudge_s: float = 0.0
+    stall_s: float = 0.25          # later than this, time is moved by whole beats instead of hurried
+    hold_release_s: float = 2.0    # a chord held through an underrun is let go after this
+
+    def __post_init__(self):
+        ticks_per_second(self.tempo_bpm)
+        if self.channels not in CHANNELS:
+            raise ValueError(f"channels {self.channels!r}: expected one of {', '.join(CHANNELS)}")
+
+
+class Player:
+    """Plays notes given by `notes`, obeys `orders`; both arrive through `handle`.
+
+    Notes of one epoch only are taken; `flush` begins the next one. Every note-on sent has exactly one note-off:
+    the notes that sound are counted a (channel, pitch), in shared memory.
+    """
+
+    def __init__(self, port, shared: Shared, settings: PlayerSettings, now=time.monotonic):
+        self.port, self.shared, self.settings, self.now = port, shared, settings, now
+        self.transport = Transport(ticks_per_second(settings.tempo_bpm))
+        self.tempo_bpm = settings.tempo_bpm
+        self.nudge_s = settings.nudge_s
+        self.beat_ticks = settings.beat_ticks
+        self.epoch = 0
+        self.horizon = 0.0
+        self.last_tick = math.inf       # where the music ends, once it is known
+        self.mute_mask = 0
+        self.state = "waiting"
+        self.hold_started_s = 0.0
+        self.open_notes: dict[int, tuple[int, int]] = {}     # serial -> (slot, voice)
+        self.accepting = True
+        self._events: list[tuple] = []  # heap of (tick, order, serial, slot, voice, message or None)
+        self._serial = 0
+        self._next_pulse_s = math.inf
+        shared.set("beat_ticks", self.beat_ticks)
+        self._publish()
+
+    # -- what arrives ------------------------------------------------------------------------------------
+
+    def handle(self, message: Notes | Order) -> None:
+        if isinstance(message, Notes):
+            if message.epoch == self.epoch and self.accepting:
+                self._take_notes(message)
+        elif message.name in _GENERATOR_ORDERS and message.epoch != self.epoch:
+            return                      # said before the last flush
+        else:
+            _ORDERS[message.name](self, *message.values)
+        self._publish()
+
+    def _take_notes(self, message: Notes) -> None:
+        playhead = self.transport.tick_at(self.now()) - self.settings.stall_s * self.transport.rate
+        for note in message.notes:
+            if self.transport.running and note.start_ticks < playhead:
+                self.shared.add("late_count")       # its moment has gone: it would only burst
+                continue
+            self._schedule(note)
+        self.horizon = max(self.horizon, message.horizon_tick)
+        self._resume_if_ready()
+
+    def _schedule(self, note: TimedNote) -> None:
+        channel = note.voice - 1 if self.settings.channels == "per-voice" else 0
+        slot = (channel & 15) * 128 + note.pitch
+        self._serial += 1
+        on = (note.start_ticks, note.voice, self._serial, slot, note.voice, note_on(slot, note.velocity))
+        off = (note.start_ticks + note.duration_ticks, 0, self._serial, slot, note.voice, None)
+        heapq.heappush(self._events, on)
+        heapq.heappush(self._events, off)
+
+    def flush(self, epoch: float, *_values: float) -> None:
+        """End everything that sounds and begin `epoch` at tick 0."""
+        self.release_all()
+        self._forget()
+        self.epoch = int(epoch)
+        self.accepting = True
+
+    def panic(self, *_values: float) -> None:
+        """Tracked note-offs, then CC 64, 123 and 120 on 16 channels. Takes no more notes before the next flush."""
+        self.release_all()
+        for message in panic_messages():
+            self.port.send(message)
+        self._forget()
+        self.accepting = False
+
+    def _forget(self) -> None:
+        self._events.clear()
+        self.horizon, self.last_tick = 0.0, math.inf
+        self.transport.stop(self.now(), 0.0)
+        self._set_state("waiting")
+
+    def start(self, tick: float, delay_s: float, _third: float = 0.0) -> None:
+        """Begin to play at `tick`, `delay_s` from now."""
+        begin_s = self.now() + delay_s
+        self.transport.start(begin_s, tick)
+        self._set_state("playing")
+        if self.settings.clock_out:
+            self.port.send([0xF2, 0, 0])
+            self.port.send(_START)
+            self._next_pulse_s = begin_s
+
+    def truncate(self, tick: float, *_values: float) -> None:
+        """Withdraw the notes that begin at `tick` or later; they were never promised."""
+        withdrawn = {event[2] for event in self._events if event[5] is not None and event[0] >= tick}
+        self._events = [event for event in self._events if event[2] not in withdrawn]
+        heapq.heapify(self._events)
+        self.horizon = min(self.horizon, tick)
+
+    def finish(self, tick: float, *_values: float) -> None:
+        self.last_tick, self.horizon = max([tick, *(event[0] for event in self._events)]), math.inf
+        self._resume_if_ready()
+
+    def set_tempo(self, tempo_bpm: float, *_values: float) -> None:
+        now_s = self.now()
+        old_rate = self.transport.rate
+        self.transport.set_rate(now_s, ticks_per_second(tempo_bpm))
+        self.tempo_bpm = tempo_bpm
+        if self._next_pulse_s < math.inf:
+            self._next_pulse_s = now_s + (self._next_pulse_s - now_s) * old_rate / self.transport.rate
+        self._record(self.transport.tick_at(now_s), TEMPO_MARK | int(tempo_bpm * 1000) << 8)
+
+    def pause(self, on: float, *_values: float) -> None:
+        if on and self.state in ("playing", "holding"):
+            self.transport.stop(self.now())
+            self.release_all()
+            self._set_state("paused")
+            self._send_transport(_STOP)
+        elif not on and self.state == "paused":
+            self.transport.start(self.now() + 0.02)
+            self._set_state("playing")
+            self._send_transport(_CONTINUE)
+
+    def _send_transport(self, message: list[int]) -> None:
+        if self.settings.clock_out:
+            self.port.send(message)
+            running = message is not _STOP
+            self._next_pulse_s = self.transport.anchor_s if running else math.inf
+
+    def mute(self, mask: float, *_values: float) -> None:
+        """Bit n-1 silences voice n, at once."""
+        self.mute_mask = int(mask)
+        for serial, (_, voice) in list(self.open_notes.items()):
+            if self.mute_mask >> (voice - 1) & 1:
+                self._release(serial)
+
+    def nudge(self, seconds: float, *_values: float) -> None:
+        self.nudge_s = seconds
+
+    def set_beat(self, ticks: float, *_values: float) -> None:
+        self.beat_ticks = int(ticks)
+        self.shared.set("beat_ticks", self.beat_ticks)
+
+    def sync(self, quarters: float, at_s: float, tempo_bpm: float) -> None:
+        """Follow an outer clock: it stood at `quarters` (whole and fraction) at `at_s` and runs at `tempo_bpm`.
+
+        Only the place inside the beat is followed; the difference is made up within the next beat.
+        """
+        if not self.transport.running:
+            return
+        self.transport.set_rate(self.now(), ticks_per_second(tempo_bpm))
+        self.tempo_bpm = tempo_bpm
+        error = (quarters * 480 - self.transport.tick_at(at_s)) / 480     # quarters that we are behind
+        error -= round(error)
+        correction = max(-0.1, min(0.1, error))
+        self.transport.rate *= 1.0 + correction
+
+    # -- what is due -------------------------------------------------------------------------------------
+
+    def step(self) -> float:
+        """Do everything that is due; the next deadline in seconds of `now`, infinity for none."""
+        now_s = self.now()
+        if self._next_pulse_s <= now_s:
+            self._pulse(now_s)
+        if self.transport.running:
+            self._play_due()
+        elif self.state == "holding" and now_s >= self.hold_started_s + self.settings.hold_release_s:
+            self.release_all()
+        return self._next_deadline()
+
+    def _play_due(self) -> None:
+        events, now = self._events, self.now
+        limit = min(self.horizon, self.last_tick)
+        while events and events[0][0] <= limit:
+            tick = events[0][0]
+            due_s = self.transport.time_of(tick) + self.nudge_s
+            late_s = now() - due_s
+            if late_s < 0:
+                return
+            if late_s > self.settings.stall_s:
+                self._slip(late_s)
+                return
+            event = heapq.heappop(events)
+            if event[5] is None:
+                if event[2] in self.open_notes:
+                    self._release(event[2], tick, due_s)
+            else:
+                self._strike(event, due_s)
+        limit_s = self.transport.time_of(limit) + self.nudge_s
+        if now() >= limit_s:
+            if self.last_tick <= self.horizon and not events:
+                self._end()
+            elif self.last_tick > self.horizon:
+                self._hold(limit_s - self.nudge_s)
+
+    def _strike(self, event: tuple, due_s: float) -> None:
+        tick, _, serial, slot, voice, message = event
+        shared = self.shared
+        if self.mute_mask >> (voice - 1) & 1:
+            shared.add("muted_notes")
+            return
+        if shared.sounding[slot]:               # another voice holds this pitch: strike it again
+            self._send(note_off(slot), tick, due_s)
+            shared.add("note_offs")
+        shared.sounding[slot] += 1
+        self.open_notes[serial] = (slot, voice)
+        self._send(message, tick, due_s)
+        shared.add("note_ons")
+
+    def _release(self, serial: int, tick: float | None = None, due_s: float | None = None) -> None:
+        slot, _ = self.open_notes.pop(serial)
+        self.shared.sounding[slot] -= 1
+        if self.shared.sounding[slot] == 0:
+            self._send(note_off(slot), self.transport.tick_at(self.now()) if tick is None else tick, due_s)
+            self.shared.add("note_offs")
+
+    def release_all(self) -> None:
+        for serial in list(self.open_notes):
+            self._release(serial)
+
+    def _send(self, message: list[int], tick: float, due_s: float | None) -> None:
+        if due_s is not None:
+            late_s = self.now() - due_s
+            shared = self.shared
+            shared.late[min(int(late_s / LATE_BIN_S), LATE_BINS - 1) if late_s > 0 else 0] += 1
+            if late_s > shared.get("late_max_s"):
+                shared.set("late_max_s", late_s)
+        self.port.send(message)
+        self._record(tick, message[0] | message[1] << 8 | message[2] << 16)
+
+    def _record(self, tick: float, packed: int) -> None:
+        count = int(self.shared.get("sent_count"))
+        self.shared.sent_ticks[count % SENT_RING] = tick
+        self.shared.sent_messages[count % SENT_RING] = packed
+        self.shared.set("sent_count", count + 1)
+
+    def _pulse(self, now_s: float) -> None:
+        pulse_s = 60.0 / self.tempo_bpm / CLOCKS_PER_QUARTER
+        if now_s - self._next_pulse_s > self.settings.stall_s:
+            self._next_pulse_s = whole_beats_after(self._next_pulse_s, now_s, pulse_s * CLOCKS_PER_QUARTER)
+            return
+        self.port.send(_CLOCK)
+        self._next_pulse_s += pulse_s
+
+    # -- when it cannot go on ----------------------------------------------------------------------------
+
+    def _beat_s(self) -> float:
+        return self.beat_ticks / self.transport.rate
+
+    def _slip(self, late_s: float) -> None:
+        """This process was kept from running: move time by whole beats, so that nothing bursts."""
+        beats = math.ceil(late_s / self._beat_s())
+        self.transport.delay(beats * self._beat_s())
+        self.shared.add("stalls")
+        self.shared.add("slipped_beats", beats)
+        self._publish()
+
+    def _hold(self, since_s: float) -> None:
+        """Underrun: stand at the horizon; sounding notes are held, for a while."""
+        self.hold_started_s = since_s
+        self.transport.stop(since_s, self.horizon)
+        self.shared.add("underruns")
+        self._set_state("holding")
+
+    def _resume_if_ready(self) -> None:
+        if self.state != "holding" or self.horizon < self.transport.anchor_tick + self.beat_ticks:
+            return
+        beat_s = self._beat_s()
+        resume_s = whole_beats_after(self.hold_started_s, self.now() + 0.005, beat_s, least=1)
+        self.transport.start(resume_s)
+        self.shared.add("slipped_beats", round((resume_s - self.hold_started_s) / beat_s))
+        self._set_state("playing")
+
+    def _end(self) -> None:
+        self.release_all()
+        self.transport.stop(self.now())
+        self._set_state("ended")
+        self._send_transport(_STOP)
+
+    def _next_deadline(self) -> float:
+        deadline_s = self._next_pulse_s
+        if self.transport.running:
+            limit = min(self.horizon, self.last_tick)
+            tick = min(self._events[0][0], limit) if self._events else limit
+            if tick < math.inf:
+                deadline_s = min(deadline_s, self.transport.time_of(tick) + self.nudge_s)
+        elif self.state == "holding" and self.open_notes:
+            deadline_s = min(deadline_s, self.hold_started_s + self.settings.hold_release_s)
+        return deadline_s
+
+    def _set_state(self, state: str) -> None:
+        self.state = state
+        self._publish()
+
+    def _publish(self) -> None:
+        self.shared.publish(self.transport, self.horizon, STATES.index(self.state), self.epoch)
+        self.shared.set("tempo_bpm", self.tempo_bpm)
+
+
+def _ignore(_player: Player, *_values: float) -> None:
+    """Orders for the process around the player."""
+
+
+_GENERATOR_ORDERS = {"start", "truncate", "finish", "beat"}
+_ORDERS = {
+    "start": Player.start, "truncate": Player.truncate, "finish": Player.finish, "flush": Player.flush,
+    "tempo": Player.set_tempo, "pause": Player.pause, "panic": Player.panic, "mute": Player.mute,
+    "nudge": Player.nudge, "sync": Player.sync, "beat": Player.set_beat,
+    "port": _ignore, "quit": _ignore,
+}

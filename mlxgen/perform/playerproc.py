@@ -1,0 +1,156 @@
+"""The player's process: opens the port, waits for deadlines, and panics when its parent is gone.
+
+Nothing in the loop writes a file or a line; garbage collection is off. What goes wrong is put into shared memory,
+and what the JACK library says on standard error goes to a file.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import multiprocessing
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+
+from mlxgen.perform import mac
+from mlxgen.perform.player import Player, PlayerSettings
+from mlxgen.perform.ports import NullPort, PortSpec, open_output, panic_messages
+from mlxgen.perform.record import Recorder
+from mlxgen.perform.shared import Shared
+from mlxgen.perform.wire import Order, make_channel, read_all
+
+MAX_SPIN_S = 0.002
+
+
+@dataclass(frozen=True)
+class PlayerProcess:
+    """All that the process is given."""
+
+    spec: PortSpec
+    settings: PlayerSettings
+    shared: Shared
+    notes: object           # reading end of the generator's channel
+    orders: object          # reading end of the supervisor's channel
+    ready: object           # Connection: one line, "" or why the port could not be opened
+    error_path: str
+    record_path: str | None
+    panic_first: bool = False   # a player before this one was killed
+
+
+def run_player(given: PlayerProcess) -> None:
+    """Entry point of the process."""
+    redirect_errors(given.error_path)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)      # the terminal's Ctrl-C is the supervisor's to answer
+    stop, woken = make_channel()
+    signal.set_wakeup_fd(woken.fileno())
+    signal.signal(signal.SIGTERM, lambda *_: None)      # what it writes to `woken` is what counts
+    try:
+        port = open_output(given.spec)
+    except ValueError as error:
+        given.ready.send(("error", str(error)))
+        return
+    raise_priority()
+    given.shared.set("port_open", 1)
+    player = Player(port, given.shared, given.settings)
+    if given.panic_first:
+        player.panic()
+    given.ready.send(("port", port.name))
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        orphaned = _loop(player, given, stop)
+    finally:
+        player.panic()
+    if orphaned and given.record_path:
+        Recorder(given.record_path, given.shared).finish()
+    player.port.close()
+
+
+def _loop(player: Player, given: PlayerProcess, stop) -> bool:
+    """Play until told to quit, by an order or a signal. True when the parent died."""
+    parent = multiprocessing.parent_process().sentinel
+    channels = [given.orders, given.notes, parent, stop]
+    spin = Spin()
+    while True:
+        deadline_s = player.step()
+        readable = spin.wait(deadline_s, channels)
+        if not readable:
+            continue
+        if parent in readable:
+            return True
+        if stop in readable:
+            return False
+        for channel in readable:
+            for message in read_all(channel):
+                if isinstance(message, Order) and message.name == "quit":
+                    return False
+                if isinstance(message, Order) and message.name == "port":
+                    change_port(player, given.spec, opened=bool(message.values[0]))
+                player.handle(message)
+
+
+class Spin:
+    """Waits for a deadline: sleeps, interruptible, until shortly before it, then spins, at most 2 ms.
+
+    How shortly is learned from how late the system's sleep has been; it is forgotten over a few hundred waits.
+    """
+
+    def __init__(self):
+        self.spin_s = 0.0005
+
+    def wait(self, deadline_s: float, channels: list) -> list:
+        """The channels that can be read, or [] once the deadline is reached."""
+        if deadline_s == math.inf:
+            return select.select(channels, [], [])[0]
+        wake_s = deadline_s - self.spin_s
+        left_s = wake_s - time.monotonic()
+        if left_s > 0:
+            readable = select.select(channels, [], [], left_s)[0]
+            if readable:
+                return readable
+            overslept_s = time.monotonic() - wake_s
+            self.spin_s = min(MAX_SPIN_S, max(0.0002, 2 * overslept_s, self.spin_s * 0.99))
+        while time.monotonic() < deadline_s:
+            pass
+        return []
+
+
+def change_port(player: Player, spec: PortSpec, opened: bool) -> None:
+    """The port is gone (play on into nothing) or is to be opened again under its name."""
+    player.release_all()
+    if opened:
+        old, player.port = player.port, NullPort()
+        old.close()
+        try:
+            player.port = open_output(spec)
+        except ValueError:
+            return          # not there yet: the supervisor will say so again
+        for message in panic_messages():
+            player.port.send(message)
+        player.shared.set("port_open", 1)
+    else:
+        player.shared.set("port_open", 0)
+        player.port.close()
+        player.port = NullPort()
+
+
+def redirect_errors(path: str) -> None:
+    """Standard error into a file: libraries below Python write to it, over the screen."""
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(number, 2)
+    os.close(number)
+
+
+def raise_priority() -> None:
+    """Ask for a real-time thread; where it is not allowed, play on without."""
+    if mac.IS_MAC:
+        mac.make_thread_time_critical()
+        return
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    except (PermissionError, AttributeError):
+        pass

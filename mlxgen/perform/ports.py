@@ -1,0 +1,204 @@
+"""MIDI ports: found by name, virtual when none is named, and a fake one for tests.
+
+python-rtmidi is imported when a port is first needed, so that `mlxgen --help` does not pay for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import sys
+import time
+from dataclasses import dataclass, field
+
+CLIENT_NAME = "mlxgen"
+SILENT = "none"     # the port name for a performance that is only recorded
+
+# our name -> python-rtmidi's constant, in the order in which they are tried
+APIS = {"core": "API_MACOSX_CORE", "alsa": "API_LINUX_ALSA", "jack": "API_UNIX_JACK"}
+
+_NOTE_OFF = [[0x80 | slot >> 7, slot & 127, 64] for slot in range(16 * 128)]
+PANIC_CONTROLLERS = (64, 123, 120)      # sustain off, all notes off, all sound off
+
+
+def note_on(slot: int, velocity: int) -> list[int]:
+    """The message for slot = channel * 128 + pitch."""
+    return [0x90 | slot >> 7, slot & 127, velocity]
+
+
+def note_off(slot: int) -> list[int]:
+    return _NOTE_OFF[slot]
+
+
+def panic_messages() -> list[list[int]]:
+    """What ends every sound on every channel."""
+    return [[0xB0 | channel, controller, 0] for channel in range(16) for controller in PANIC_CONTROLLERS]
+
+
+@dataclass(frozen=True)
+class PortSpec:
+    """Which port: `name` None is a virtual port named mlxgen, "none" is silence; `api` auto, core, alsa or jack."""
+
+    name: str | None = None
+    api: str = "auto"
+    client: str = CLIENT_NAME
+
+
+@dataclass
+class FakePort:
+    """Records what is sent: `sent` is a list of (second, message)."""
+
+    now: object = time.monotonic
+    name: str = "fake"
+    sent: list = field(default_factory=list)
+
+    def send(self, message: list[int]) -> None:
+        self.sent.append((self.now(), list(message)))
+
+    def close(self) -> None:
+        pass
+
+
+class NullPort:
+    """Swallows everything: no port wanted, or the port is gone."""
+
+    name = SILENT
+
+    def send(self, message: list[int]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class RtPort:
+    """A python-rtmidi output."""
+
+    def __init__(self, midi_out, name: str):
+        self._midi_out, self.name = midi_out, name
+        self.send = midi_out.send_message
+
+    def close(self) -> None:
+        self._midi_out.close_port()
+        self._midi_out.delete()
+
+
+def match_name(wanted: str, available: list[str], what: str = "MIDI port") -> int:
+    """Index of the port called `wanted`: the same name, or the only one that contains it, whatever the case.
+
+    Raises ValueError that lists what exists.
+    """
+    if wanted in available:
+        return available.index(wanted)
+    close = [number for number, name in enumerate(available) if wanted.casefold() in name.casefold()]
+    if len(close) == 1:
+        return close[0]
+    listing = ", ".join(repr(name) for name in available) or "none at all"
+    problem = "is not there" if not close else f"fits {len(close)} ports"
+    raise ValueError(f"{what} {wanted!r} {problem}; there are: {listing}")
+
+
+def _make_client(kind: str, api: str, client: str):
+    """A python-rtmidi MidiIn or MidiOut on the first system that answers. ValueError if none does."""
+    import rtmidi
+
+    compiled = rtmidi.get_compiled_api()
+    names = APIS if api == "auto" else {api: APIS.get(api)}
+    if None in names.values():
+        raise ValueError(f"MIDI system {api!r}: expected auto, {', '.join(APIS)}")
+    problems = []
+    for name, constant in names.items():
+        number = getattr(rtmidi, constant)
+        if number not in compiled:
+            problems.append(f"{name}: not in this python-rtmidi")
+            continue
+        try:
+            return getattr(rtmidi, kind)(number, client)
+        except (rtmidi.RtMidiError, SystemError) as error:
+            problems.append(f"{name}: {error}")
+    raise ValueError(f"no MIDI system answers ({'; '.join(problems)}); --midi-port {SILENT} plays without one")
+
+
+def list_ports(api: str = "auto") -> dict[str, list[str]]:
+    """{"inputs": names we can listen to, "outputs": names we can play to}."""
+    result = {}
+    for name, kind in (("inputs", "MidiIn"), ("outputs", "MidiOut")):
+        client = _make_client(kind, api, f"{CLIENT_NAME}-list")
+        result[name] = client.get_ports()
+        client.delete()
+    return result
+
+
+def open_output(spec: PortSpec):
+    """The output that `spec` names. ValueError for a wrong name, listing what exists."""
+    if spec.name == SILENT:
+        return NullPort()
+    midi_out = _make_client("MidiOut", spec.api, spec.client)
+    if spec.name is None:
+        midi_out.open_virtual_port(CLIENT_NAME)
+        return RtPort(midi_out, CLIENT_NAME)
+    available = midi_out.get_ports()
+    try:
+        number = match_name(spec.name, available, "MIDI output")
+    except ValueError:
+        midi_out.delete()
+        raise
+    midi_out.open_port(number, CLIENT_NAME)
+    return RtPort(midi_out, available[number])
+
+
+def open_input(spec: PortSpec, on_message):
+    """A MidiIn that calls `on_message(message, seconds_since_the_last)` from its own thread; `.delete()` ends it."""
+    midi_in = _make_client("MidiIn", spec.api, f"{spec.client}-in")
+    midi_in.ignore_types(sysex=True, timing=False, active_sense=True)
+    midi_in.set_callback(lambda event, _data: on_message(*event))
+    if spec.name is None:
+        midi_in.open_virtual_port(f"{CLIENT_NAME}-in")
+    else:
+        midi_in.open_port(match_name(spec.name, midi_in.get_ports(), "MIDI input"), f"{CLIENT_NAME}-in")
+    return midi_in
+
+
+class PortWatcher:
+    """Says whether a port is still there. `poll()` costs some 0.2 ms; twice a second is enough.
+
+    For a virtual port it looks for the port itself, which vanishes with a JACK server.
+    """
+
+    def __init__(self, spec: PortSpec, port_name: str):
+        self.spec, self.port_name = spec, port_name
+        self._kind = "MidiIn" if spec.name is None else "MidiOut"
+        self._client = None
+        self._pump = _make_run_loop_pump()
+
+    def poll(self) -> bool:
+        if self.spec.name == SILENT:
+            return True
+        if self._client is None:
+            try:
+                self._client = _make_client(self._kind, self.spec.api, f"{CLIENT_NAME}-watch")
+            except ValueError:
+                return False
+        self._pump()
+        available = self._client.get_ports()
+        if not available:
+            # A client of a server that died sees nothing for ever: ask anew next time.
+            self._client.delete()
+            self._client = None
+        return any(self.port_name in name for name in available)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.delete()
+            self._client = None
+
+
+def _make_run_loop_pump():
+    """CoreMIDI updates a process's list of ports only while that process turns its run loop."""
+    if sys.platform != "darwin":
+        return lambda: None
+    core = ctypes.CDLL(ctypes.util.find_library("CoreFoundation"))
+    mode = ctypes.c_void_p.in_dll(core, "kCFRunLoopDefaultMode")
+    core.CFRunLoopRunInMode.argtypes = [ctypes.c_void_p, ctypes.c_double, ctypes.c_bool]
+    core.CFRunLoopRunInMode.restype = ctypes.c_int32
+    return lambda: core.CFRunLoopRunInMode(mode, 0.0, True)

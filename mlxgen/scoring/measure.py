@@ -23,9 +23,9 @@ class Finding(NamedTuple):
 class Measure:
     """A metric's raw result.
 
-    `total` events (or a sum of values) out of `exposure` chances (notes, transitions, beats): total / exposure is
-    the rate or the mean that calibration compares with the corpus. `ticks` (K,) and `voices` (K, up to 2) say
-    where; `values` (K,) how strongly, for metrics whose places differ in weight.
+    `total` events (or a sum of values) out of `exposure` chances (notes, transitions, beats): total / exposure
+    is the rate or the mean that calibration compares with the corpus. `ticks` (K,) and `voices` (K, up to 2)
+    say where; `values` (K,) how strongly, for metrics whose places differ in weight.
     """
 
     total: float
@@ -64,5 +64,6 @@ def make_findings(texture: Texture, measure: Measure, rule: str, detail: str, li
         if measure.voices is not None:
             voices = tuple(int(voice) + 1 for voice in np.atleast_1d(measure.voices[index]))
         beat = int(measure.ticks[index]) % texture.bar_ticks / texture.beat_ticks + 1
-        findings.append(Finding(bar_of(texture, measure.ticks[index]), voices, rule, f"beat {beat:g}: {detail}"))
+        bar = bar_of(texture, measure.ticks[index])
+        findings.append(Finding(bar, voices, rule, f"beat {round(float(beat), 2):g}: {detail}"))
     return findings

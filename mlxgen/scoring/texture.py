@@ -1,6 +1,6 @@
-"""Texture: a piece as arrays, cut at every attack and release, so that a metric is a few gathers and no loop over notes.
+"""Texture: a piece as arrays, cut at every attack and release: a metric is a few gathers, no loop over notes.
 
-A slice is a span in which nothing begins or ends. Slices need no grid, so every meter, triplet and tie is exact.
+A slice is a span in which nothing begins or ends. Slices need no grid: every meter, triplet and tie is exact.
 S slices, V voices, N notes in all; voice 0 is the highest.
 """
 
@@ -50,8 +50,8 @@ class Notes:
 class Texture:
     """Slices of one piece, or of a chunk behind the end of its context.
 
-    `seam_ticks` is where the scored music begins: 0 for a whole piece. `offset_bars` is added to bar numbers so
-    that findings count bars from the start of the context.
+    `seam_ticks` is where the scored music begins: 0 for a whole piece. `offset_bars` is added to bar numbers,
+    so that findings count bars from the start of the context.
     """
 
     notes: Notes
@@ -66,7 +66,7 @@ class Texture:
     has_context: bool = False
     offset_bars: int = 0
     faults: int = 0         # notes dropped: no length, or a pitch outside 0..127
-    overlaps: tuple[tuple[int, int], ...] = ()    # (tick, voice) where a voice's note begins inside its last one
+    overlaps: tuple[tuple[int, int], ...] = ()    # (tick, voice): a note begins inside its voice's last one
 
     @property
     def voice_count(self) -> int:
@@ -108,7 +108,7 @@ class Texture:
 
     @cached_property
     def pairs(self) -> np.ndarray:
-        """(P, 2) indexes of voice pairs (upper, lower); more than eight voices are compared with their neighbours."""
+        """(P, 2) voice pairs (upper, lower); of more than eight voices, each with the three below it."""
         voices = self.sounding_voices
         if len(voices) > 8:
             rows = [(a, b) for at, a in enumerate(voices) for b in voices[at + 1:at + 4]]
@@ -118,7 +118,7 @@ class Texture:
 
     @cached_property
     def moved(self) -> np.ndarray:
-        """(S, V) int: semitones from the slice before, 0 where the voice holds, repeats, rests or comes from a rest."""
+        """(S, V) semitones from the slice before; 0 where the voice holds, repeats, rests or ends a rest."""
         steps = np.zeros(self.pitch.shape, dtype=np.int64)
         both = self.sounding[1:] & self.sounding[:-1]
         steps[1:] = np.where(both, self.pitch[1:] - self.pitch[:-1], 0)
@@ -200,7 +200,8 @@ def make_texture(piece: Piece, context: Piece | None = None, *, seam_ticks: int 
         voices += [empty] * (count - len(voices))
         before += [empty] * (count - len(before))
         shift = seam - cut
-        voices = [np.concatenate([old[(old[:, 0] >= cut) & (old[:, 0] < seam)] - (cut, 0, 0), new + (shift, 0, 0)])
+        before = [old[(old[:, 0] >= cut) & (old[:, 0] < seam)] for old in before]
+        voices = [np.concatenate([old - np.array([cut, 0, 0]), new + np.array([shift, 0, 0])])
                   for old, new in zip(before, voices, strict=True)]
     return _cut(voices, piece, seam_ticks=shift, offset_bars=cut // bar, faults=faults,
                 has_context=context is not None and context.note_count > 0)
@@ -225,5 +226,5 @@ def _cut(voices: list[np.ndarray], piece: Piece, **fields) -> Texture:
         attack[:, index] = sounds & (rows[at, 0] == onset)
         inside = np.flatnonzero(rows[1:, 0] < rows[:-1, 0] + rows[:-1, 1]) + 1
         overlaps += [(int(rows[row, 0]), index) for row in inside]
-    return Texture(notes, onset, np.diff(edges), pitch, attack, piece.bar_ticks, beat_ticks(piece.meter), piece.key,
-                   overlaps=tuple(overlaps), **fields)
+    return Texture(notes, onset, np.diff(edges), pitch, attack, piece.bar_ticks,
+                   max(beat_ticks(piece.meter), 1), piece.key, overlaps=tuple(overlaps), **fields)

@@ -1,7 +1,7 @@
 """Voice leading: the rules of part writing, each counted against how often real pieces break them.
 
-Every function takes a Texture and returns a Measure. A voice "moves" where it attacks a new pitch; a rule about two
-voices looks at slices where both move. Rules after J. J. Fux, Gradus ad Parnassum (1725), and the part-writing
+Every metric takes the Music and returns a Measure. A voice "moves" where it attacks a new pitch; a rule about
+two voices looks at slices where both move. Rules after J. J. Fux, Gradus ad Parnassum (1725), and the part-writing
 chapters of W. Piston, Harmony (1941); the rates they are judged by are measured (weights/recipe/event_model.py).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlxgen.scoring.measure import NOTHING, Measure, locate
+from mlxgen.scoring.music import Music
 from mlxgen.scoring.texture import SILENT, Texture
 
 FIFTH, OCTAVE = 7, 0
@@ -33,25 +34,27 @@ def _parallel(texture: Texture, interval_class: int) -> Measure:
     return Measure(len(slices), texture.note_count, *locate(texture, slices, pairs))
 
 
-def parallel_fifths(texture: Texture) -> Measure:
+def parallel_fifths(music: Music) -> Measure:
     """Two voices a fifth (or twelfth) apart both move and are a fifth apart again, per note.
 
     Range 0..; real Bach about 1 per 1000 notes, in any direction of motion.
     """
-    return _parallel(texture, FIFTH)
+    return _parallel(music.texture, FIFTH)
 
 
-def parallel_octaves(texture: Texture) -> Measure:
-    """Two voices in unison or octaves both move and are in unison or octaves again, per note. Bach: .3 per 1000."""
-    return _parallel(texture, OCTAVE)
+def parallel_octaves(music: Music) -> Measure:
+    """Two voices in unison or octaves both move and are so again, per note. Range 0..; Bach: .3 per 1000."""
+    return _parallel(music.texture, OCTAVE)
 
 
-def beat_parallels(texture: Texture) -> Measure:
+def beat_parallels(music: Music) -> Measure:
     """Fifths or octaves on two successive beats, both voices on new pitches, per pair of beats.
 
-    Ornaments between the beats hide such a succession from the eye, not from the ear; real music has more of them.
+    Ornaments between the beats hide such a succession from the eye, not from the ear; real music has more of
+    them than of bare parallels.
     Successions already counted note against note are not counted here.
     """
+    texture = music.texture
     beats = texture.beats
     if len(beats) < 2 or not len(texture.pairs):
         return NOTHING
@@ -64,17 +67,20 @@ def beat_parallels(texture: Texture) -> Measure:
     direct = (texture.moved[at] != 0) & texture.attack[at]
     both_attack = direct[:, texture.pairs[:, 0]] & direct[:, texture.pairs[:, 1]]
     before = np.maximum(at - 1, 0)
-    previous = np.abs(texture.pitch[before][:, texture.pairs[:, 0]] - texture.pitch[before][:, texture.pairs[:, 1]])
+    left = texture.pitch[before]
+    previous = np.abs(left[:, texture.pairs[:, 0]] - left[:, texture.pairs[:, 1]])
     hit &= ~(both_attack & (previous % 12 == distance[1:])) & texture.beat_new[1:, None]
     rows, pairs = np.nonzero(hit)
-    return Measure(len(rows), int(texture.beat_new[1:].sum()), texture.beat_times[rows + 1], texture.pairs[pairs])
+    exposure = int(texture.beat_new[1:].sum())
+    return Measure(len(rows), exposure, texture.beat_times[rows + 1], texture.pairs[pairs])
 
 
-def direct_perfects(texture: Texture) -> Measure:
-    """Hidden fifths and octaves: outer voices move the same way into a fifth or octave and the top voice leaps.
+def direct_perfects(music: Music) -> Measure:
+    """Hidden fifths and octaves: outer voices move one way into a fifth or octave and the top voice leaps.
 
     Per note. The nearest legal twins: the top voice comes by step, or the voices move in contrary motion.
     """
+    texture = music.texture
     voices = texture.sounding_voices
     if texture.slice_count < 2 or len(voices) < 2:
         return NOTHING
@@ -89,8 +95,9 @@ def direct_perfects(texture: Texture) -> Measure:
     return Measure(len(slices), texture.note_count, texture.onset[slices], voices)
 
 
-def crossings(texture: Texture) -> Measure:
-    """Slices where a voice sounds below a lower one, weighted by length in beats, per beat. Findings at each onset."""
+def crossings(music: Music) -> Measure:
+    """Moments where a voice comes to sound below a lower one, per note. A unison is legal."""
+    texture = music.texture
     if not len(texture.pairs):
         return NOTHING
     upper, lower, _, _ = _pair_columns(texture)
@@ -100,11 +107,12 @@ def crossings(texture: Texture) -> Measure:
     return Measure(len(slices), texture.note_count, *locate(texture, slices, pairs))
 
 
-def overlaps(texture: Texture) -> Measure:
-    """A voice moves past where its neighbour just was (above the upper's last pitch or below the lower's), per note.
+def overlaps(music: Music) -> Measure:
+    """A voice moves past where its neighbour just was (above the upper's last pitch, below the lower's), per note.
 
     The nearest legal twin moves up to that pitch and no further.
     """
+    texture = music.texture
     voices = texture.sounding_voices
     if texture.slice_count < 2 or len(voices) < 2:
         return NOTHING
@@ -131,24 +139,28 @@ def _at_notes(texture: Texture, index: np.ndarray, exposure: float) -> Measure:
     return Measure(len(index), exposure, notes.start[index], notes.voice[index, None])
 
 
-def wide_leaps(texture: Texture) -> Measure:
+def wide_leaps(music: Music) -> Measure:
     """Melodic intervals wider than an octave, or a seventh (10, 11 semitones), per melodic interval."""
+    texture = music.texture
     follows = _melodic(texture)
     size = np.abs(texture.notes.interval)
-    return _at_notes(texture, np.flatnonzero(follows & ((size > 12) | (size == 10) | (size == 11))), follows.sum())
+    hit = follows & ((size > 12) | (size == 10) | (size == 11))
+    return _at_notes(texture, np.flatnonzero(hit), follows.sum())
 
 
-def tritone_leaps(texture: Texture) -> Measure:
+def tritone_leaps(music: Music) -> Measure:
     """Melodic tritones (6 semitones), per melodic interval: legal twins are the fourth and the fifth."""
+    texture = music.texture
     follows = _melodic(texture)
     return _at_notes(texture, np.flatnonzero(follows & (np.abs(texture.notes.interval) == 6)), follows.sum())
 
 
-def unrecovered_leaps(texture: Texture) -> Measure:
+def unrecovered_leaps(music: Music) -> Measure:
     """Leaps of a sixth or more in an upper voice that are not followed by motion back, per melodic interval.
 
-    The bass is exempt: its octave and fifth leaps carry harmony. A leap before a rest or at the end is exempt.
+    The bass is exempt: its octave and fifth leaps carry harmony. So is a leap before a rest or at the end.
     """
+    texture = music.texture
     notes, follows = texture.notes, _melodic(texture)
     if len(texture.sounding_voices) == 0:
         return NOTHING
@@ -161,8 +173,9 @@ def unrecovered_leaps(texture: Texture) -> Measure:
     return _at_notes(texture, np.flatnonzero(bad), follows.sum())
 
 
-def wide_spacing(texture: Texture) -> Measure:
+def wide_spacing(music: Music) -> Measure:
     """Neighbouring upper voices more than an octave apart (the bass may be further), per slice and pair."""
+    texture = music.texture
     voices = texture.sounding_voices
     if len(voices) < 3:
         return NOTHING
@@ -175,8 +188,38 @@ def wide_spacing(texture: Texture) -> Measure:
                    np.column_stack([upper[pairs], lower[pairs]]))
 
 
-def legality(texture: Texture) -> Measure:
+def legality(music: Music) -> Measure:
     """Notes that cannot be sung: two at once in one voice, no length, outside MIDI's 0..127; per note."""
+    texture = music.texture
     late = [(tick, voice) for tick, voice in texture.overlaps if tick >= texture.seam_ticks]
     rows = np.array(late, dtype=np.int64).reshape(-1, 2)
     return Measure(len(rows) + texture.faults, max(texture.note_count, 1), rows[:, 0], rows[:, 1:])
+
+
+def joint_leaps(music: Music) -> Measure:
+    """Three or more voices (both of two) leap more than a third at one moment, per note.
+
+    Real voices leap one or two at a time; where all leap at once, the music has been cut.
+    """
+    texture = music.texture
+    count = len(texture.sounding_voices)
+    if texture.slice_count < 2 or count < 2:
+        return NOTHING
+    leaping = (np.abs(texture.moved) > 4).sum(axis=1)
+    slices = np.flatnonzero((leaping >= min(3, count)) & texture.new)
+    return Measure(len(slices), texture.note_count, texture.onset[slices])
+
+
+def tessitura(music: Music) -> Measure:
+    """How far notes lie outside their voice's usual range, in semitones per note.
+
+    The usual range is the corpus' 1st to 99th percentile for the top, the inner and the lowest voices of the family.
+    The notes' places are reported from an excess of two semitones up.
+    """
+    texture, notes = music.texture, music.texture.notes
+    low, high = music.ranges
+    outside = np.maximum(low[music.role] - notes.pitch, 0) + np.maximum(notes.pitch - high[music.role], 0)
+    outside = np.where(texture.new_notes, outside, 0)
+    index = np.flatnonzero(outside > 2)
+    return Measure(float(outside.sum()), texture.note_count, notes.start[index], notes.voice[index, None],
+                   outside[index])

@@ -1,0 +1,177 @@
+"""A texture as coded events: what the event model counts and what it is surprised by.
+
+Every channel is a pair of integer arrays, context and outcome, with the tick and the voices of each event. Channels:
+
+harmony   per beat: the chord (pitch classes over the tonic, and the bass degree) after the chord of the beat before
+sonority  per attack: the intervals sounding over the bass, on and off the beat
+pair      per voice pair and motion: new interval and both steps, given the interval before
+melody    per note: the interval, given the interval before and the role of the voice
+degree    per note: the scale degree, given the one before and the mode
+rhythm    per note: the duration, given the one before and the place in the beat
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlxgen.scoring.texture import SILENT, Texture
+
+LARGEST_LEAP = 13                       # wider intervals count as this one
+INTERVALS = 2 * LARGEST_LEAP + 1
+DURATION_EDGES = np.array([90, 150, 210, 300, 420, 600, 840, 1200, 1680, 2400])   # ticks between duration classes
+DURATIONS = len(DURATION_EDGES) + 1
+POSITIONS = 5                           # on the beat, and three sixteenths, and anything else
+STEPS = 5                               # leap down, step down, hold, step up, leap up
+PLACES = 4
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Events of one kind. All arrays (K,): `context` and `outcome` codes, when, which voices, and whether scored."""
+
+    context: np.ndarray
+    outcome: np.ndarray
+    ticks: np.ndarray
+    voices: np.ndarray      # (K, 1 or 2); -1 where the event belongs to all voices
+    new: np.ndarray
+
+
+def _bit(pitch_class: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """(X, V) pitch classes -> (X,) 12-bit sets."""
+    return np.bitwise_or.reduce(np.where(present, 1 << pitch_class, 0), axis=1)
+
+
+def _lowest(pitch: np.ndarray) -> np.ndarray:
+    """(X, V) -> (X,) lowest sounding pitch, SILENT where none sounds."""
+    low = np.where(pitch == SILENT, 999, pitch).min(axis=1)
+    return np.where(low == 999, SILENT, low)
+
+
+def chord_codes(pitch: np.ndarray, tonic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(X, V) pitches and (X,) tonics -> codes (X,) = bass degree * 4096 + pitch-class set over the tonic, and how many
+    voices sound (X,)."""
+    present = pitch != SILENT
+    degrees = (pitch - tonic[:, None]) % 12
+    bass = (_lowest(pitch) - tonic) % 12
+    return bass * 4096 + _bit(degrees, present), present.sum(axis=1)
+
+
+def harmony(texture: Texture, keys: np.ndarray) -> Channel:
+    """Chords on beats. Codes are mode * 49152 + chord; beats with fewer than two voices are left out."""
+    at, beats = texture.beat_slices, texture.beats
+    key = keys[at]
+    code, sounding = chord_codes(beats, key % 12)
+    code = code + key // 12 * 49152
+    kept = np.flatnonzero(sounding >= 2)
+    code, ticks = code[kept], texture.beat_times[kept]
+    before, after = code[:-1], code[1:]
+    # The chord before is heard in the key of the chord after, or a modulation would look like a leap.
+    shift = (key[kept][:-1] % 12 - key[kept][1:] % 12) % 12
+    before = np.where(key[kept][:-1] == key[kept][1:], before, _retuned(before, shift, key[kept][1:] // 12))
+    return Channel(before, after, ticks[1:], np.full((len(after), 1), -1), texture.beat_new[kept][1:])
+
+
+def _retuned(code: np.ndarray, shift: np.ndarray, mode: np.ndarray) -> np.ndarray:
+    bass, mask = code // 4096 % 12, code % 4096
+    mask = ((mask << shift) | (mask >> (12 - shift))) & 4095
+    return mode * 49152 + (bass + shift) % 12 * 4096 + mask
+
+
+def sonority(texture: Texture) -> Channel:
+    """Interval sets over the bass at every attack; context is the place in the beat."""
+    kept = np.flatnonzero(texture.attack.any(axis=1) & (texture.sounding.sum(axis=1) >= 2))
+    pitch = texture.pitch[kept]
+    low = _lowest(pitch)
+    outcome = _bit((pitch - low[:, None]) % 12, pitch != SILENT) >> 1
+    return Channel(place(texture, texture.onset[kept]), outcome, texture.onset[kept],
+                   np.full((len(kept), 1), -1), texture.new[kept])
+
+
+def place(texture: Texture, ticks: np.ndarray) -> np.ndarray:
+    """0 on the bar line, 1 on a beat, 2 on half a beat, 3 elsewhere."""
+    beat = min(texture.beat_ticks, 480)
+    return np.where(ticks % beat == 0, 1, np.where(ticks * 2 % beat == 0, 2, 3))
+
+
+def _step_class(steps: np.ndarray) -> np.ndarray:
+    return np.sign(steps) * (1 + (np.abs(steps) > 2)) + 2
+
+
+def pair_motion(texture: Texture) -> Channel:
+    """Both voices sounding before and after, at least one moving: the interval reached and both steps, given the
+    interval left. Context: outer pair * 24 + interval before; outcome: interval after * 25 + steps."""
+    empty = np.zeros(0, dtype=np.int64)
+    if texture.slice_count < 2 or not len(texture.pairs):
+        return Channel(empty, empty, empty, np.zeros((0, 2), dtype=np.int64), empty.astype(bool))
+    upper, lower = texture.pairs[:, 0], texture.pairs[:, 1]
+    up_step, low_step = texture.moved[:, upper], texture.moved[:, lower]
+    known = texture.sounding[:, upper] & texture.sounding[:, lower]
+    hit = known & ((up_step != 0) | (low_step != 0))
+    hit[1:] &= known[:-1]
+    hit[0] = False
+    slices, pairs = np.nonzero(hit)
+    distance = texture.pitch[:, upper] - texture.pitch[:, lower]
+    folded = np.where(np.abs(distance) < 12, distance, np.sign(distance) * (12 + np.abs(distance) % 12))
+    folded = np.where(distance < 0, 24 + (-distance) % 12, np.abs(folded))     # 0-11, 12-23 compound, 24-35 crossed
+    voices = texture.sounding_voices
+    outer = (upper == voices[0]) & (lower == voices[-1])
+    context = outer[pairs] * 36 + folded[slices - 1, pairs]
+    steps = _step_class(up_step[slices, pairs]) * STEPS + _step_class(low_step[slices, pairs])
+    outcome = folded[slices, pairs] * STEPS * STEPS + steps
+    return Channel(context, outcome, texture.onset[slices], texture.pairs[pairs], texture.new[slices])
+
+
+def roles(texture: Texture) -> np.ndarray:
+    """(N,) 0 for the top sounding voice, 2 for the lowest, 1 between."""
+    voices = texture.sounding_voices
+    top, bottom = (voices[0], voices[-1]) if len(voices) else (0, 0)
+    number = texture.notes.voice
+    return np.where(number == top, 0, np.where(number == bottom, 2, 1))
+
+
+def _clipped(interval: np.ndarray) -> np.ndarray:
+    return np.clip(interval, -LARGEST_LEAP, LARGEST_LEAP) + LARGEST_LEAP
+
+
+def melody(texture: Texture) -> Channel:
+    """Context: role * INTERVALS + interval before (a voice's second note has the interval 0 before it)."""
+    notes = texture.notes
+    kept = np.flatnonzero(~notes.first)
+    before = _clipped(notes.interval[kept - 1])
+    context = roles(texture)[kept] * INTERVALS + before
+    return Channel(context, _clipped(notes.interval[kept]), notes.start[kept], notes.voice[kept, None],
+                   texture.new_notes[kept])
+
+
+def degree(texture: Texture, keys: np.ndarray) -> Channel:
+    """Context: mode * 12 + degree before, in the key at the later note."""
+    notes = texture.notes
+    kept = np.flatnonzero(~notes.first)
+    key = keys[np.searchsorted(texture.onset, notes.start[kept])] if len(kept) else np.zeros(0, dtype=np.int64)
+    context = key // 12 * 12 + (notes.pitch[kept - 1] - key) % 12
+    return Channel(context, (notes.pitch[kept] - key) % 12, notes.start[kept], notes.voice[kept, None],
+                   texture.new_notes[kept])
+
+
+def rhythm(texture: Texture) -> Channel:
+    """Context: place of the attack in the beat (sixteenths) * DURATIONS + duration before."""
+    notes = texture.notes
+    kept = np.flatnonzero(~notes.first)
+    duration = np.searchsorted(DURATION_EDGES, notes.duration)
+    inside = notes.start[kept] % 480
+    position = np.where(inside % 120 == 0, inside // 120, POSITIONS - 1)
+    return Channel(position * DURATIONS + duration[kept - 1], duration[kept], notes.start[kept],
+                   notes.voice[kept, None], texture.new_notes[kept])
+
+
+CHANNELS = ("harmony", "sonority", "pair", "melody", "degree", "rhythm")
+SIZES = {"sonority": (PLACES, 2048), "pair": (72, 36 * STEPS * STEPS), "melody": (3 * INTERVALS, INTERVALS),
+         "degree": (24, 12), "rhythm": (POSITIONS * DURATIONS, DURATIONS)}
+
+
+def make_events(texture: Texture, keys: np.ndarray) -> dict[str, Channel]:
+    """All channels of a texture whose slices have the given keys (S,)."""
+    return {"harmony": harmony(texture, keys), "sonority": sonority(texture), "pair": pair_motion(texture),
+            "melody": melody(texture), "degree": degree(texture, keys), "rhythm": rhythm(texture)}

@@ -1,0 +1,86 @@
+"""Music: what a metric is given. A texture, heard: its family, keys, events and their surprisal, each worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mlxgen.music.piece import Piece
+from mlxgen.scoring.events import Channel, make_events, roles
+from mlxgen.scoring.keys import local_keys
+from mlxgen.scoring.reference import Reference, load_reference
+from mlxgen.scoring.texture import Texture, make_texture
+
+OPENING_BARS = 4
+
+
+@dataclass(frozen=True)
+class Music:
+    """`texture` with its reference. `opening` is the texture of the context's first bars, None for a whole piece;
+    `last` whether the music may be asked to end; `surprisal` (T,) nats per token under a model, or None."""
+
+    texture: Texture
+    reference: Reference
+    opening: Texture | None = None
+    last: bool = True
+    surprisal: np.ndarray | None = None
+
+    @cached_property
+    def family(self) -> int:
+        """Index of the corpus family whose rhythm and texture this music has."""
+        return self.reference.family_of(texture_features(self.texture))
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """(S,) the key heard at each slice, mode * 12 + tonic."""
+        return local_keys(self.texture, self.reference.profiles)
+
+    @cached_property
+    def events(self) -> dict[str, Channel]:
+        return make_events(self.texture, self.keys)
+
+    @cached_property
+    def nats(self) -> dict[str, np.ndarray]:
+        """Channel -> (K,) surprisal of each event, in the channel's order."""
+        return self.reference.model(self.family).surprisal(self.events)
+
+    @cached_property
+    def role(self) -> np.ndarray:
+        """(N,) 0 for notes of the top voice, 1 inner, 2 lowest."""
+        return roles(self.texture)
+
+    @cached_property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """(3,) lowest and (3,) highest usual pitch of each role."""
+        return self.reference.ranges[self.family, :, 0], self.reference.ranges[self.family, :, 1]
+
+
+def texture_features(texture: Texture) -> np.ndarray:
+    """(5,) what tells families apart and no wrong note can change: log attacks per beat and voice, the share of voices
+    attacking together, the share of attacks off the beat, the share of silence, and the number of voices."""
+    voices = texture.sounding_voices
+    if not len(voices) or not texture.slice_count:
+        return np.array([0.0, 1.0, 0.0, 0.0, 4.0])
+    attacks = texture.attack[:, voices]
+    moments = attacks.any(axis=1)
+    beats = max(float(texture.length.sum()) / 480, 1.0)
+    count = float(attacks.sum())
+    together = count / max(float(moments.sum()) * len(voices), 1.0)
+    off_beat = float(attacks[texture.onset % 480 != 0].sum()) / max(count, 1.0)
+    silent = 1.0 - float((texture.sounding[:, voices] * texture.length[:, None]).sum()) / (480 * beats * len(voices))
+    return np.array([np.log(max(count, 1.0) / beats / len(voices)), together, off_beat, silent, len(voices)])
+
+
+def make_music(piece: Piece, context: Piece | None = None, *, last: bool = True,
+               surprisal: Sequence[float] | None = None, reference: Reference | None = None,
+               seam_ticks: int | None = None) -> Music:
+    """The piece, or a chunk behind its context, ready for metrics. Raises ValueError as `make_texture` does."""
+    texture = make_texture(piece, context, seam_ticks=seam_ticks)
+    opening = None
+    if texture.has_context:
+        opening = make_texture(context.between(0, OPENING_BARS * context.bar_ticks))
+    tokens = None if surprisal is None else np.atleast_1d(np.asarray(surprisal, dtype=np.float64))
+    return Music(texture, reference or load_reference(), opening, last, tokens)

@@ -1,0 +1,89 @@
+"""The reference: what was measured on training pieces, read from reference.npz, one small file made by its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mlxgen.scoring.event_model import Family, Harmony, harmony_of_pairs, make_dense, make_family
+from mlxgen.scoring.events import CHANNELS, SIZES
+from mlxgen.scoring.fingerprint import fingerprints
+
+DATA_FILE = Path(__file__).with_name("reference.npz")
+
+
+class Reference:
+    """Tables and calibration of F families of texture and M metrics.
+
+    `arrays`: families (F,) names; profiles (2, 12) log-probabilities of degrees in major and minor;
+    count/CHANNEL (F, contexts, outcomes); chords/FAMILY (P, 2) chord pairs and their counts;
+    family_mean (F, 5), family_precision (F, 5, 5); ranges (F, 3, 2) by role; rare (F, channels) nats;
+    bar_lines (F, 2, features), seam_weights (features,), worst_line (F, 2); metrics (M,) names and
+    calibration (F, M, 4); prints (K,) sorted uint32. Raises ValueError naming what is missing.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], source: str = "reference"):
+        self.arrays = arrays
+        for name in ("families", "profiles", "ranges", "rare", "calibration", "metrics", "prints"):
+            if name not in arrays:
+                raise ValueError(f"{source}: no array {name!r}; make it with weights/recipe/event_model.py")
+        self.families = [str(name) for name in arrays["families"]]
+        self.profiles = arrays["profiles"]
+        self.ranges = arrays["ranges"]
+        self.bar_lines = arrays["bar_lines"]
+        self.seam_weights = arrays["seam_weights"]
+        self.worst_line = arrays["worst_line"]
+        self.calibration = {str(name): arrays["calibration"][:, at] for at, name in enumerate(arrays["metrics"])}
+        self._rare = {name: arrays["rare"][:, at] for at, name in enumerate(CHANNELS)}
+        self._models: dict[int, Family] = {}
+
+    def family_of(self, features: np.ndarray) -> int:
+        """The family whose Gaussian over texture features (5,) is likeliest."""
+        apart = features - self.arrays["family_mean"]
+        precision = self.arrays["family_precision"]
+        distance = np.einsum("fi,fij,fj->f", apart, precision, apart) - self.arrays["family_log_precision"]
+        return int(distance.argmin())
+
+    def rare(self, family: int, channel: str) -> float:
+        """Nats that 2 % of the family's held-out events exceed."""
+        return float(self._rare[channel][family])
+
+    @cached_property
+    def _pooled(self) -> dict[str, np.ndarray]:
+        return {name: make_dense(self.arrays[f"count/{name}"].sum(axis=0)) for name in SIZES}
+
+    @cached_property
+    def _all_chords(self) -> Harmony:
+        rows = np.concatenate([self.arrays[f"chords/{name}"] for name in self.families])
+        codes, at = np.unique(rows[:, 0], return_inverse=True)
+        return harmony_of_pairs(codes, np.bincount(at, weights=rows[:, 1]))
+
+    def model(self, family: int) -> Family:
+        """The family's event model; its tables are worked out at the first call."""
+        if family not in self._models:
+            counts = {name: self.arrays[f"count/{name}"][family] for name in SIZES}
+            rows = self.arrays[f"chords/{self.families[family]}"]
+            self._models[family] = make_family(counts, self._pooled, harmony_of_pairs(rows[:, 0], rows[:, 1]),
+                                               self._all_chords)
+        return self._models[family]
+
+    def fingerprints(self, music) -> tuple[np.ndarray, np.ndarray]:
+        return fingerprints(music.texture)
+
+    def is_known(self, prints: np.ndarray) -> np.ndarray:
+        """(K,) bool: the span stands in a training piece."""
+        known = self.arrays["prints"]
+        if not len(known):
+            return np.zeros(len(prints), dtype=bool)
+        at = np.minimum(np.searchsorted(known, prints), len(known) - 1)
+        return known[at] == prints
+
+
+@cache
+def load_reference(path: Path = DATA_FILE) -> Reference:
+    """The shipped reference. Raises OSError without the file, ValueError when it lacks an array."""
+    with np.load(path, allow_pickle=False) as data:
+        return Reference({name: data[name] for name in data.files}, str(path))

@@ -1,0 +1,86 @@
+"""Statistics: how far melody, degrees and rhythm lie from the corpus, on either side.
+
+Too surprising is wrong and too predictable is dull: these metrics are judged by their distance from the held-out
+pieces' distribution in both directions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlxgen.scoring.counterpoint import mean_surprisal, rare_events
+from mlxgen.scoring.events import LARGEST_LEAP
+from mlxgen.scoring.measure import NOTHING, Measure
+from mlxgen.scoring.music import Music
+
+
+def melody_surprisal(music: Music) -> Measure:
+    """Mean surprisal of melodic intervals, given the one before and the voice's role. 0.. nats."""
+    return mean_surprisal(music, "melody")
+
+
+def rare_intervals(music: Music) -> Measure:
+    """Share of melodic intervals rarer than the corpus' 98th percentile. 0..1."""
+    return rare_events(music, "melody")
+
+
+def degree_surprisal(music: Music) -> Measure:
+    """Mean surprisal of scale degrees in the key heard, given the degree before. 0.. nats."""
+    return mean_surprisal(music, "degree")
+
+
+def rare_degrees(music: Music) -> Measure:
+    """Share of scale degrees rarer than the corpus' 98th percentile: chromatic notes that lead nowhere. 0..1."""
+    return rare_events(music, "degree")
+
+
+def rhythm_surprisal(music: Music) -> Measure:
+    """Mean surprisal of durations, given the one before and the place in the beat. 0.. nats."""
+    return mean_surprisal(music, "rhythm")
+
+
+def _entropy(codes: np.ndarray) -> Measure:
+    """Entropy in nats of a sample of codes, corrected for its size (G. Miller, 1955: + (kinds - 1) / 2n)."""
+    if len(codes) < 2:
+        return NOTHING
+    counts = np.bincount(codes)
+    counts = counts[counts > 0]
+    share = counts / len(codes)
+    value = float(-(share * np.log(share)).sum()) + (len(counts) - 1) / (2 * len(codes))
+    return Measure(value * len(codes), len(codes))
+
+
+def interval_variety(music: Music) -> Measure:
+    """Entropy of the melodic intervals, Miller-corrected. 0..3.3 nats: low drones and scales, high random walks."""
+    channel = music.events["melody"]
+    return _entropy(channel.outcome[channel.new])
+
+
+def rhythm_variety(music: Music) -> Measure:
+    """Entropy of the durations, Miller-corrected. 0..2.4 nats."""
+    channel = music.events["rhythm"]
+    return _entropy(channel.outcome[channel.new])
+
+
+def step_share(music: Music) -> Measure:
+    """Share of melodic intervals that are steps (1 or 2 semitones). 0..1."""
+    channel = music.events["melody"]
+    size = np.abs(channel.outcome[channel.new] - LARGEST_LEAP)
+    return Measure(float(((size == 1) | (size == 2)).sum()), len(size))
+
+
+def surprisal_spread(music: Music) -> Measure:
+    """Standard deviation of all events' surprisal, mean over channels. 0.. nats: typicality without surprises is low."""
+    spreads = [music.nats[name][music.events[name].new] for name in ("harmony", "pair", "melody", "degree")]
+    spreads = [nats.std() for nats in spreads if len(nats) > 3]
+    count = int(music.events["melody"].new.sum())
+    return Measure(float(np.mean(spreads)) * count, count) if spreads else NOTHING
+
+
+def originality(music: Music) -> Measure:
+    """Share of fingerprinted spans that stand, transposed or not, in a training piece. 0..1; see fingerprint.py."""
+    prints, ticks = music.reference.fingerprints(music)
+    if not len(prints):
+        return NOTHING
+    known = music.reference.is_known(prints)
+    return Measure(float(known.sum()), len(prints), ticks[known])

@@ -1,0 +1,81 @@
+"""Theme: does the music come back to what it opened with, more than chance would?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlxgen.scoring.measure import NOTHING, Measure
+from mlxgen.scoring.music import Music
+from mlxgen.scoring.texture import Texture
+
+THEME_INTERVALS = 6     # a theme is up to seven notes
+SHORTEST = 3
+SHUFFLES = 24
+NULL_SEED = 1725        # Gradus ad Parnassum
+
+
+def diatonic(interval: np.ndarray) -> np.ndarray:
+    """Semitones -> signed diatonic steps, so that a tonal answer or a change of mode is the same theme."""
+    size = np.abs(interval)
+    steps = np.array([0, 1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6])[size % 12] + 7 * (size // 12)
+    return np.sign(interval) * steps
+
+
+def opening_theme(texture: Texture) -> tuple[np.ndarray, int, int]:
+    """(m,) diatonic steps of the first voice that enters, its voice, and how many of its notes are the theme."""
+    notes = texture.notes
+    leading = int(np.lexsort((notes.voice, notes.start))[0])
+    own = np.flatnonzero(notes.voice == notes.voice[leading])[:THEME_INTERVALS + 1]
+    return diatonic(notes.interval[own[1:]]), int(notes.voice[leading]), len(own)
+
+
+def _runs(texture: Texture, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(K, length) diatonic steps of every run of notes inside one voice, and (K,) index of the run's second note."""
+    notes = texture.notes
+    count = len(notes.start) - length + 1
+    if count <= 0:
+        return np.zeros((0, length), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(diatonic(notes.interval), length)
+    whole = ~np.lib.stride_tricks.sliding_window_view(notes.first, length).any(axis=1)
+    index = np.flatnonzero(whole)
+    return windows[index], index
+
+
+def _recall(runs: np.ndarray, theme: np.ndarray) -> np.ndarray:
+    """(K, m) runs -> (K,) similarity of each with the theme: share of equal steps, half for steps one apart."""
+    apart = np.abs(runs - theme)
+    return np.where(apart == 0, 1.0, np.where((apart == 1) & (runs * theme > 0), 0.5, 0.0)).mean(axis=1)
+
+
+def theme_recall(music: Music) -> Measure:
+    """How much better the music recalls its opening theme than shuffled themes, -1..1.
+
+    Similarity of the best eighth of all places with the theme (first seven notes of the voice that enters first), minus
+    the same for 24 fixed shuffles of its steps: what any melody in that style would reach. The theme's own notes do not
+    count. In a chunk the theme is the context's opening.
+    """
+    source = music.opening or music.texture
+    if len(source.notes.start) <= SHORTEST:
+        return NOTHING
+    theme, voice, length = opening_theme(source)
+    if len(theme) < SHORTEST or not theme.any():
+        return NOTHING
+    runs, index = _runs(music.texture, len(theme))
+    notes = music.texture.notes
+    kept = notes.start[index] >= music.texture.seam_ticks
+    if music.opening is None:
+        first = np.flatnonzero(notes.voice == voice)[0]
+        kept &= (notes.voice[index] != voice) | (index > first + length - 1)
+    runs, index = runs[kept], index[kept]
+    if len(runs) < 8:
+        return NOTHING
+    orders = np.random.default_rng(NULL_SEED).random((SHUFFLES, len(theme))).argsort(axis=1)
+    themes = np.vstack([theme, theme[orders]])                      # (1 + SHUFFLES, m)
+    apart = np.abs(runs[None] - themes[:, None])                    # (1 + SHUFFLES, K, m)
+    near = (apart == 1) & (runs[None] * themes[:, None] > 0)
+    likeness = ((apart == 0) + 0.5 * near).mean(axis=2)
+    top = max(len(runs) // 8, 1)
+    best = np.partition(likeness, len(runs) - top, axis=1)[:, -top:].mean(axis=1)
+    places = np.flatnonzero(likeness[0] >= 0.9)
+    return Measure(float(best[0] - best[1:].mean()) * len(runs), len(runs), notes.start[index[places] - 1],
+                   notes.voice[index[places], None])

@@ -79,7 +79,7 @@ def start_runs(values: dict) -> int:
     settings = ChainSettings.from_dict(shards.first(make_settings(values, model_folder).to_dict()))
     model, vocab = load(model_folder)
     check_settings(settings, vocab, model.config.max_seq_len)
-    folder = values["out"] or free_folder(Path("runs") / _default_name(settings))
+    folder = values["out"] or free_folder(Path("runs") / default_name(settings))
     runs = []
     for number, path in enumerate(_piece_folders(folder, values["count"])):
         own = replace(settings, seed=(settings.seed + number * _SEED_STEP) % 2**31)
@@ -152,7 +152,7 @@ def _piece_folders(folder: Path, count: int) -> list[Path]:
     return [folder] if count == 1 else [folder / f"piece-{number:02d}" for number in range(1, count + 1)]
 
 
-def _default_name(settings: ChainSettings) -> str:
+def default_name(settings: ChainSettings) -> str:
     key = settings.key.name.replace(" ", "-").replace("#", "-sharp")
     return f"{settings.conditioning.form}-{key}-{settings.seed}"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from mlxgen.compose.chain import Progress
+from mlxgen.compose.attempt import Progress
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.steps import Chunk
 

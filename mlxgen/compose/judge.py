@@ -139,14 +139,14 @@ def with_values(rows: Sequence[dict]) -> list[dict]:
     return valued
 
 
-def pick(rows: Sequence[dict], step: Step) -> int:
-    """The number of the row to keep: the highest value; where a chunk closes, one with a cadence."""
+def ranked(rows: Sequence[dict], step: Step) -> list[dict]:
+    """The rows, best first: by value; where a chunk closes, those with a cadence before the others."""
     def worth(row):
         if not step.closing:
             return (0, row["value"], -row["number"])
         return (bool(row["cadence"]), row["value"] * (0.5 + 0.5 * row["cadence_weight"]), -row["number"])
 
-    return max(rows, key=worth)["number"]
+    return sorted(rows, key=worth, reverse=True)
 
 
 def _density(judgement: Judgement, piece: Piece) -> float:

@@ -41,8 +41,6 @@ class ChainSettings:
                 raise ValueError(f"{name} {getattr(self, name)}: expected {least} or more")
         if not 10 <= self.tempo_bpm <= 400:
             raise ValueError(f"tempo {self.tempo_bpm}: expected 10 to 400 quarters a minute")
-        if self.conditioning.encoding == "sequential":
-            raise ValueError("encoding 'sequential': a long piece grows bar by bar; expected interleaved")
         if len(self.theme) > self.conditioning.voices:
             raise ValueError(f"theme has {len(self.theme)} voices; the form {self.conditioning.form} "
                              f"has {self.conditioning.voices}")

@@ -1,0 +1,52 @@
+"""What generate does with its options."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from mlxgen.commands import options
+from mlxgen.commands.long_run import default_name, make_settings
+from mlxgen.commands.progress import RunView
+from mlxgen.compose.run_folder import free_folder, versions
+from mlxgen.compose.settings import ChainSettings
+from mlxgen.compose.single import Kept, compose_short
+from mlxgen.files.atomic import write_atomically
+from mlxgen.files.midi import write_midi
+from mlxgen.model.load import load
+
+
+def run(values: dict) -> int:
+    """Compose, keep, write. Raises ValueError before anything is written."""
+    model_folder = values["model_folder"] or options.default_model_folder()
+    long_values = {**values, "chunks": None if values["bars"] else 1, "plan_name": None, "overlap": 1,
+                   "chunk_tokens": values["max_tokens"]}
+    settings = make_settings(long_values, model_folder)
+    model, vocab = load(model_folder)
+    with RunView(settings, "all at once") as view:
+        kept = compose_short(model, vocab, settings, values["keep"], report=view.progress)
+    folder = values["out"] or free_folder(Path("runs") / default_name(settings))
+    _write(folder, kept, settings, values["picture"])
+    click.echo(f"kept {len(kept)} of {settings.num_candidates}, seed {settings.seed}; "
+               f"composed in {time.monotonic() - view.started_s:.0f} s", err=True)
+    return 0
+
+
+def _write(folder: Path, kept: Sequence[Kept], settings: ChainSettings, picture: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, (piece, row) in enumerate(((one.piece, one.row) for one in kept), start=1):
+        path = folder / f"piece-{place}.mid"
+        write_midi(piece, path)
+        if picture:
+            from mlxgen.files.pianoroll import draw_pianoroll
+
+            draw_pianoroll(piece, path.with_suffix(".svg"))
+        click.echo(str(path))
+        click.echo(f"  {piece.length_bars} bars, score {row['score']:.3f}"
+                   f"{', closes with ' + row['cadence'] if row['cadence'] else ''}", err=True)
+    data = {"settings": settings.to_dict(), "versions": versions(), "kept": [one.row for one in kept]}
+    write_atomically(folder / "scores.json", (json.dumps(data, indent=1) + "\n").encode())

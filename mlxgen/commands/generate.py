@@ -23,7 +23,7 @@ from mlxgen.commands import options
 @options.theme_options
 @click.option("--encoding", type=click.Choice(["interleaved", "sequential"]), default="interleaved",
               show_default=True,
-              help="Write all voices together, or one voice after the other (for models trained on it); a theme "
+              help="All voices together, or one voice after the other (for models trained so); a theme "
                    "is then the whole top voice.")
 @click.option("--tempo", "tempo_bpm", type=float, default=80.0, show_default=True, help="Quarters a minute.")
 @options.model_option

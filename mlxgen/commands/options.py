@@ -63,7 +63,7 @@ _MODEL = click.option("--model", "model_folder", type=click.Path(path_type=Path)
                       metavar="FOLDER", help="A model folder.  [default: the shipped model]")
 
 CONDITIONING_NAMES = ("form", "style", "meter", "texture", "imitation", "harmonic_rhythm", "harmonic_tension",
-                      "chromaticism")
+                      "chromaticism", "encoding")
 
 
 def conditioning_options(command):

@@ -1,0 +1,212 @@
+"""generate and generate-long as commands: files, resume, kill -9, several processes, several pieces."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tiny_folder import write_tiny_folder
+
+from mlxgen.cli import main
+from mlxgen.files.midi import read_midi
+
+PROGRAM = [sys.executable, "-c", "from mlxgen.cli import main; main()"]
+LONG = ["generate-long", "--mode", "2-part", "--overlap", "120", "--num-candidates", "3", "--seed", "7",
+        "--no-picture"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_tiny_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def whole(model, tmp_path_factory) -> Path:
+    """An uninterrupted run of seven chunks."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    invoke(*LONG, "--chunks", 7, "--model", model, "--out", folder)
+    return folder
+
+
+def invoke(*arguments, code: int = 0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_a_run_leaves_a_piece_and_everything_needed_to_make_it_again(whole):
+    names = sorted(path.name for path in whole.iterdir())
+    assert names == [*(f"chunk-00{number}.json" for number in range(1, 8)), "manifest.json", "piece.mid"]
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert manifest["settings"]["seed"] == 7 and len(manifest["model"]["sha256"]) == 64
+    assert {"mlxgen", "mlx", "python"} <= set(manifest["versions"])
+    rows = json.loads((whole / "chunk-003.json").read_text())["candidates"]
+    assert len(rows) == 3 and all("dimensions" in row for row in rows)
+    piece = read_midi(whole / "piece.mid")
+    assert len(piece.voices) == 2 and piece.key.name == "G major"
+
+
+def test_standard_output_is_the_path_of_the_midi_file(model, tmp_path):
+    result = invoke(*LONG, "--chunks", 1, "--model", model, "--out", tmp_path / "run")
+    assert result.stdout.strip() == str(tmp_path / "run" / "piece.mid")
+
+
+def test_killed_in_chunk_5_and_resumed_is_the_same_file(model, whole, tmp_path):
+    folder = tmp_path / "run"
+    arguments = [*LONG, "--chunks", "7", "--model", str(model), "--out", str(folder)]
+    process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 120
+    while not (folder / "chunk-004.json").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = len(list(folder.glob("chunk-*.json")))
+    assert 4 <= finished < 7
+    assert read_midi(folder / "piece.mid").note_count > 0  # the piece so far plays
+    invoke("generate-long", "--resume", folder, "--no-picture")
+    assert (folder / "piece.mid").read_bytes() == (whole / "piece.mid").read_bytes()
+
+
+def test_control_c_leaves_the_piece_so_far_and_says_how_to_go_on(model, tmp_path):
+    folder = tmp_path / "run"
+    arguments = [*LONG, "--chunks", "40", "--model", str(model), "--out", str(folder)]
+    process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                               text=True)
+    deadline_s = time.monotonic() + 120
+    while not (folder / "chunk-002.json").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"mlxgen generate-long --resume {folder}" in said and "Traceback" not in said
+    assert read_midi(folder / "piece.mid").note_count > 0
+
+
+def test_resuming_a_finished_run_writes_the_same_piece_again(model, whole, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    (copy / "piece.mid").unlink()
+    invoke("generate-long", "--resume", copy, "--no-picture")
+    assert (copy / "piece.mid").read_bytes() == (whole / "piece.mid").read_bytes()
+
+
+def test_two_processes_make_the_same_piece(model, whole, tmp_path):
+    launch = shutil.which("mlx.launch", path=str(Path(sys.executable).parent)) or shutil.which("mlx.launch")
+    if launch is None:
+        pytest.skip("no mlx.launch here")
+    script = tmp_path / "mlxgen"
+    script.write_text(f"#!{sys.executable}\nfrom mlxgen.cli import main\nmain()\n")
+    script.chmod(0o755)
+    folder = tmp_path / "run"
+    done = subprocess.run(
+        [launch, "-n", "2", "--", str(script), *LONG, "--chunks", "7", "--model", str(model),
+         "--out", str(folder)],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert (folder / "piece.mid").read_bytes() == (whole / "piece.mid").read_bytes()
+    assert done.stdout.count("piece.mid") == 1
+
+
+def test_count_makes_that_many_different_pieces_and_resumes_all_of_them(model, tmp_path):
+    folder = tmp_path / "many"
+    invoke(*LONG, "--chunks", 1, "--count", 3, "--model", model, "--out", folder)
+    pieces = {path.read_bytes() for path in folder.glob("piece-*/piece.mid")}
+    assert len(pieces) == 3
+    for path in folder.glob("piece-*/piece.mid"):
+        path.unlink()
+    (folder / "piece-02" / "chunk-001.json").unlink()
+    invoke("generate-long", "--resume", folder, "--no-picture")
+    assert {path.read_bytes() for path in folder.glob("piece-*/piece.mid")} == pieces
+
+
+def test_the_model_says_how_hot_to_sample(model, tmp_path):
+    for mode, expected in (("2-part", 0.95), ("quartet", 1.05)):
+        folder = tmp_path / mode
+        invoke("generate-long", "--mode", mode, "--chunks", 1, "--overlap", 200, "-n", 1, "--no-picture",
+               "--model", model, "--out", folder)
+        sampling = json.loads((folder / "manifest.json").read_text())["settings"]["sampling"]
+        assert (sampling["temperature"], sampling["min_p"]) == (expected, 0.02)
+
+
+def test_a_run_goes_on_only_with_its_own_model(whole, tmp_path):
+    other = write_tiny_folder(tmp_path / "other", seed=5)
+    result = invoke("generate-long", "--resume", whole, "--model", other, code=2)
+    assert "not the model this run was begun with" in result.stderr
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(model, whole):
+    before = (whole / "piece.mid").read_bytes()
+    result = invoke(*LONG, "--chunks", 1, "--model", model, "--out", whole, code=2)
+    assert "--resume" in result.stderr
+    assert (whole / "piece.mid").read_bytes() == before
+
+
+@pytest.mark.parametrize("plan", ["minuet-and-trio", "fugue"])
+def test_ready_plans_run(model, tmp_path, plan):
+    folder = tmp_path / plan
+    invoke("generate-long", "--plan", plan, "--mode", "2-part", "--overlap", 200, "-n", 2, "--seed", 1,
+           "--no-picture", "--model", model, "--out", folder)
+    settings = json.loads((folder / "manifest.json").read_text())["settings"]
+    assert settings["conditioning"]["form"] == "2-part"
+    sections = {json.loads(path.read_text())["section"] for path in folder.glob("chunk-*.json")}
+    assert sections == set(range(len(settings["plan"]["sections"])))
+
+
+def test_generate_keeps_the_best(model, tmp_path):
+    folder = tmp_path / "short"
+    result = invoke("generate", "--mode", "2-part", "--max-tokens", 150, "-n", 4, "--keep", 2, "--seed", 3,
+                    "--no-picture", "--model", model, "--out", folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["piece-1.mid", "piece-2.mid", "scores.json"]
+    assert result.stdout.splitlines() == [str(folder / "piece-1.mid"), str(folder / "piece-2.mid")]
+    first, second = json.loads((folder / "scores.json").read_text())["kept"]
+    assert (bool(first["cadence"]), first["value"]) >= (bool(second["cadence"]), 0)
+    again = tmp_path / "again"
+    invoke("generate", "--mode", "2-part", "--max-tokens", 150, "-n", 4, "--keep", 1, "--seed", 3,
+           "--no-picture", "--model", model, "--out", again)
+    assert (again / "piece-1.mid").read_bytes() == (folder / "piece-1.mid").read_bytes()
+
+
+def test_a_theme_as_notes_opens_the_piece(model, tmp_path):
+    folder = tmp_path / "themed"
+    invoke("generate", "--mode", "2-part", "--key", "D minor", "--theme", "D4:q A4:e r:e Bb4:q. C5:e",
+           "--max-tokens", 150, "-n", 2, "--seed", 3, "--no-picture", "--model", model, "--out", folder)
+    piece = read_midi(folder / "piece-1.mid")
+    voice = next(voice for voice in piece.voices if voice[0].start_ticks == 0 and voice[0].pitch == 62)
+    assert [(note.start_ticks, note.pitch) for note in voice[:3]] == [(0, 62), (480, 69), (960, 70)]
+
+
+def test_sequential_pieces_are_written_voice_by_voice(model, tmp_path):
+    folder = tmp_path / "sequential"
+    invoke("generate", "--mode", "2-part", "--encoding", "sequential", "--max-tokens", 150, "-n", 2,
+           "--seed", 3, "--no-picture", "--model", model, "--out", folder)
+    assert read_midi(folder / "piece-1.mid").note_count > 0
+
+
+@pytest.mark.parametrize("command", ["generate", "generate-long"])
+def test_every_option_of_the_conditioning_reaches_the_model(model, tmp_path, command):
+    folder = tmp_path / command
+    more = ["--chunks", "1", "--overlap", "150"] if command == "generate-long" else ["--max-tokens", "150"]
+    invoke(command, "--form", "invention", "--key", "C# minor", "--style", "renaissance", "--length", "long",
+           "--meter", "3/4", "--texture", "mixed", "--imitation", "low", "--harmonic-rhythm", "fast",
+           "--tension", "low", "--chromaticism", "moderate", "--temperature", 0.8, "--min-p", 0.05,
+           "--top-k", 20, "--top-p", 0.95, "--soft-rules", "all", "--seed", 1, "-n", 1, "--no-picture", "--model", model,
+           "--out", folder, *more)
+    name = "manifest.json" if command == "generate-long" else "scores.json"
+    settings = json.loads((folder / name).read_text())["settings"]
+    assert settings["conditioning"] == {
+        "form": "invention", "style": "renaissance", "length_bars": 64, "meter": [3, 4], "texture": "mixed",
+        "imitation": "low", "harmonic_rhythm": "fast", "harmonic_tension": "low", "chromaticism": "moderate",
+        "encoding": "interleaved" if command == "generate" else None}
+    assert settings["sampling"] == {"temperature": 0.8, "top_k": 20, "top_p": 0.95, "min_p": 0.05}
+    assert settings["key"] == "C# minor" and len(settings["soft_rules"]) > 3
+    piece = read_midi(next(folder.glob("piece*.mid")))
+    assert (piece.key.name, piece.meter) == ("C# minor", (3, 4))

@@ -133,7 +133,7 @@ def _make_ordered_dict(arguments: tuple) -> dict:
     return {}
 
 
-def _find_storage(identity: object) -> Storage:
+def find_storage(identity: object) -> Storage:
     """torch's persistent id: ("storage", class, key, device, count), and in the old format a view, None."""
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[5:] not in ((), (None,)):
         raise ValueError("a persistent id that is not a torch storage")
@@ -187,7 +187,7 @@ def _open_zip(file: BinaryIO) -> tuple[object, ReadStorage]:
                          f"expected at most {MAX_PICKLE_BYTES}")
     if prefix + "byteorder" in entries and read("byteorder").strip() != b"little":
         raise ValueError("its byteorder is not 'little'; only little-endian checkpoints are read")
-    content = read_pickle(io.BytesIO(read("data.pkl")), KNOWN_GLOBALS, _find_storage)
+    content = read_pickle(io.BytesIO(read("data.pkl")), KNOWN_GLOBALS, find_storage)
     return content, lambda storage: read(f"data/{storage.key}", storage.size_bytes)
 
 
@@ -196,7 +196,7 @@ def _open_legacy(file: BinaryIO) -> tuple[object, ReadStorage]:
     seen: dict[str, Storage] = {}
 
     def find(identity: object) -> Storage:
-        storage = _find_storage(identity)
+        storage = find_storage(identity)
         return seen.setdefault(storage.key, storage)
 
     head = io.BytesIO(file.read(MAX_PICKLE_BYTES))

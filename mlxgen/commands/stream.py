@@ -44,9 +44,12 @@ STATUS_S = 2.0
 @click.option("--shaping", type=click.Choice(["full", "metric", "flat"]), default="full", show_default=True,
               help="Accents of the meter and the phrase, of the meter alone, or none.")
 @click.option("--nudge", "nudge_ms", type=click.FloatRange(-200, 200), default=0.0, help="Notes later, in ms.")
-@click.option("--clock", type=click.Choice(["off", "out"]), default="off", help="Send MIDI clock.")
+@click.option("--clock", type=click.Choice(["off", "out", "in"]), default="off", show_default=True,
+              help="Send MIDI clock, or follow the clock of the control or listen port.")
 @click.option("--osc", "osc_port", type=click.IntRange(1, 65535), default=None, help="Listen for OSC on this port.")
-@click.option("--control-port", metavar="NAME", default=None, help="MIDI input whose CCs turn the controls.")
+@click.option("--control-port", metavar="NAME", default=None, help="MIDI input whose CCs turn the controls; 'virtual' makes one.")
+@click.option("--listen", "listen_port", metavar="NAME", default=None,
+              help="MIDI input: play a theme, the music answers on the next bar; 'virtual' makes one.")
 @click.option("--mapping", type=click.Path(path_type=Path), default=None, help="TOML file of CC mappings.")
 @click.option("--session-folder", type=click.Path(path_type=Path), default=None,
               help="Where log and recording go.  [default: mlxgen-sessions/<date>]")
@@ -69,7 +72,7 @@ def command(**values) -> None:
         else:
             from mlxgen.perform.screen import run_screen
 
-            run_screen(conductor)
+            run_screen(conductor, settings.mapping)
 
 
 def make_stream_settings(values: dict):
@@ -94,15 +97,17 @@ def make_stream_settings(values: dict):
         params=make_sampling(values, conditioning.form, model_folder),
         rules=RuleSet(soft=frozenset(soft_rules(values["soft_rules"])), eos="mask"), seed=new_seed() if values["seed"] is None else values["seed"],
         buffer_bars=values["buffer_bars"], bars=values["bars"],
-        theme=tuple(theme),
+        theme=tuple(theme), listen=values["listen_port"] is not None,
+        find_key=values["listen_port"] is not None and values["key"] is None,
         velocity=VelocityShape(base=values["velocity"], **shape))
     return StreamSettings(
         model_folder=model_folder, session=session,
         player=PlayerSettings(tempo_bpm=values["tempo_bpm"], channels=values["channels"],
-                              clock_out=values["clock"] == "out", nudge_s=values["nudge_ms"] / 1e3),
+                              clock_out=values["clock"] == "out", clock_in=values["clock"] == "in", nudge_s=values["nudge_ms"] / 1e3),
         spec=PortSpec(values["midi_port"], values["midi_api"]), window=values["window"], folder=folder,
         record=values["record"] or folder / "recording.mid", log=values["log_path"] or folder / "session.jsonl",
-        mapping=values["mapping"], osc_port=values["osc_port"], control_port=values["control_port"])
+        mapping=values["mapping"] or Path.home() / ".config" / "mlxgen" / "controls.toml", osc_port=values["osc_port"], control_port=values["control_port"],
+        listen_port=values["listen_port"])
 
 
 def run_headless(conductor, as_json: bool) -> None:

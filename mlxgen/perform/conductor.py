@@ -14,12 +14,14 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mlxgen.music.theory import beat_ticks
+from mlxgen.music.theory import bar_ticks, beat_ticks
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform.controls import Control, Desk, controls_for
 from mlxgen.perform.generator import GeneratorProcess, run_generator
+from mlxgen.perform.inputs import MidiInput
+from mlxgen.perform.listen import ThemeListener
 from mlxgen.perform.log import FORMAT, SessionLog
-from mlxgen.perform.mapping import Mapping, load_mapping
+from mlxgen.perform.mapping import Mapping, default_bindings, load_mapping
 from mlxgen.perform.osc import open_osc, read_osc
 from mlxgen.perform.player import PlayerSettings
 from mlxgen.perform.playerproc import PlayerProcess, run_player
@@ -27,9 +29,11 @@ from mlxgen.perform.ports import PortSpec, PortWatcher, note_off, open_output, p
 from mlxgen.perform.record import Recorder
 from mlxgen.perform.session import SessionSettings
 from mlxgen.perform.shared import Shared
+from mlxgen.perform.sync import ClockFollower
 from mlxgen.perform.wire import Writer, make_channel, pack_order
 
 TICK_S = 0.05
+VIRTUAL = "virtual"
 WATCH_S = 0.5
 RECORD_S = 1.0
 RESTARTS_A_MINUTE = 3
@@ -50,7 +54,8 @@ class StreamSettings:
     log: Path | None = None
     mapping: Path | None = None
     osc_port: int | None = None
-    control_port: str | None = None     # MIDI input whose CCs turn the controls
+    control_port: str | None = None     # MIDI input whose CCs turn the controls; "virtual" makes one
+    listen_port: str | None = None      # MIDI input on which a theme is played
 
 
 class Conductor:
@@ -66,7 +71,7 @@ class Conductor:
         self.orders = Writer(orders_writer, timeout_s=1.0)
         self.controls = controls_for(self.vocab)
         self.desk = Desk(self.controls, self._first_values(), self._route)
-        self.mapping = (Mapping([]) if settings.mapping is None
+        self.mapping = (Mapping(default_bindings(self.controls)) if settings.mapping is None
                         else load_mapping(settings.mapping, self.controls))
         self.log = SessionLog(str(settings.log) if settings.log else None, self.note)
         self.recorder: Recorder | None = None
@@ -79,6 +84,10 @@ class Conductor:
         self._watched_s = self._recorded_s = 0.0
         self._pending: dict[str, object] = {}
         self._sources: dict = {}            # what else can be read: file -> function
+        self._inputs: list[MidiInput] = []
+        self._clock = ClockFollower()
+        meter = settings.session.conditioning.with_defaults().meter
+        self.listener = ThemeListener(beat_ticks(meter), bar_ticks(meter), self.vocab.duration_bins)
 
     def _first_values(self) -> dict:
         session, conditioning = self.settings.session, self.settings.session.conditioning.with_defaults()
@@ -109,10 +118,18 @@ class Conductor:
         self._start_generator()
         try:
             self._start_player()
+            for name in dict.fromkeys((settings.control_port, settings.listen_port)):
+                self._open_input(name)
         except ValueError:
             self.stop()
             raise
         self.watcher = PortWatcher(settings.spec, self.port_name)
+
+    def _open_input(self, name: str | None) -> None:
+        if name is not None:
+            opened = MidiInput(replace(self.settings.spec, name=None if name == VIRTUAL else name))
+            self._inputs.append(opened)
+            self._sources[opened] = lambda: self._hear_midi(opened)
 
     def _describe(self) -> dict:
         session, player = self.settings.session, self.settings.player
@@ -170,6 +187,7 @@ class Conductor:
     def stop(self) -> None:
         """End the notes, then the processes, then the files."""
         self.stopping = True
+        stopped_at = self.shared.position(time.monotonic())
         self.order("quit")
         player = getattr(self, "player", None)
         if player is not None:
@@ -184,8 +202,10 @@ class Conductor:
         if self.generator.is_alive():
             self.generator.kill()
             self.generator.join()
+        for opened in self._inputs:
+            opened.close()
         self._record(final=True)
-        self.log.write({"op": "stop"})
+        self.log.write({"op": "stop", "tick": round(stopped_at.tick, 1), "epoch": stopped_at.epoch})
         self.log.close()
 
     # -- while it plays ------------------------------------------------------------------------------------
@@ -226,6 +246,7 @@ class Conductor:
             elif source in self._sources:
                 self._sources[source]()
         self._send_controls()
+        self._see_theme_end()
         if not self.generator.is_alive():
             self._generator_died()
         if not self.player.is_alive():
@@ -251,6 +272,37 @@ class Conductor:
         for name, value in pending.items():
             with contextlib.suppress(OSError):      # a dead generator is noticed a line later
                 self.generator_pipe.send(("control", name, value))
+
+    def _hear_midi(self, opened: MidiInput) -> None:
+        for at_s, message in opened.read():
+            if message[0] >= 0xF0:
+                if self.settings.player.clock_in:
+                    for name, *values in self._clock.feed(message, at_s):
+                        self.order(name, *values)
+            elif not self.mapping.feed(message, self.desk) and self.settings.session.listen:
+                self._hear_note(message, at_s)
+
+    def _hear_note(self, message: list[int], at_s: float) -> None:
+        position = self.shared.position(at_s)
+        if position.state == "waiting" and message[0] & 0xF0 == 0x90 and message[2]:
+            # The first note is the first downbeat.
+            self.orders.send(pack_order(position.epoch, "start", 0, at_s - time.monotonic()))
+            self.listener.feed(message, 0.0)
+        elif not self.listener.feed(message, position.tick):
+            return
+        self._send_theme(position.tick, over=False)
+
+    def _see_theme_end(self) -> None:
+        if self.listener.began:
+            tick = self.shared.position(time.monotonic()).tick
+            if self.listener.is_over(tick):
+                self._send_theme(tick, over=True)
+                self.listener.clear()
+
+    def _send_theme(self, tick: float, over: bool) -> None:
+        notes = [tuple(note) for note in self.listener.notes(tick)]
+        with contextlib.suppress(OSError):
+            self.generator_pipe.send(("hear", notes, over))
 
     def _hear_generator(self) -> None:
         try:

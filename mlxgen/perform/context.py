@@ -64,16 +64,17 @@ class Context:
         self._drawn.append(token)
         if len(self._drawn) >= JOURNAL_IDS:
             self._flush_journal()
-        return token, self._take(token)
+        return token, self.take(token)
 
     def append(self, ids: Sequence[int], *, heard: bool = True) -> Voiced:
         """Ids that were not drawn: a theme, a last chord. `heard` False: somebody else plays them."""
         self._flush_journal()
         self.engine.prefill(ids)
         self._journal({"op": "append", "ids": list(ids), "heard": heard})
-        return [note for token in ids for note in self._take(token)]
+        return [note for token in ids for note in self.take(token)]
 
-    def _take(self, token: int) -> Voiced:
+    def take(self, token: int) -> Voiced:
+        """Read one id that the engine has already: the notes it completes."""
         self._snapshots.append(self.decoder.snapshot())
         if len(self._snapshots) > self.slack:
             del self._snapshots[0]

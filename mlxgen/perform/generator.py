@@ -13,6 +13,8 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from mlxgen.music.piece import Note
+from mlxgen.music.theory import beat_ticks
 from mlxgen.perform import mac
 from mlxgen.perform.log import SessionLog
 from mlxgen.perform.playerproc import redirect_errors
@@ -76,27 +78,29 @@ class PlayerLink:
         self.writer.send(pack_order(self.epoch, name, *values))
 
 
+def make_engines(model_folder: str, window: int | None):
+    """(a function that makes an engine with so many pinned ids and a seed, the vocabulary)."""
+    from mlxgen.model.load import load
+    from mlxgen.sampling.engine import Engine
+
+    model, vocab = load(model_folder)
+
+    def make_engine(pinned: int, seed: int) -> Engine:
+        return Engine(model, vocab, seed=seed, window=window, prefix=pinned, slack=SLACK_IDS)
+
+    return make_engine, vocab
+
+
 def run_generator(given: GeneratorProcess) -> None:
     """Entry point of the process."""
     redirect_errors(given.error_path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if mac.IS_MAC:
         mac.begin_activity()
-    from mlxgen.model.load import load
-    from mlxgen.sampling.engine import Engine
-
-    model, vocab = load(given.model_folder)
+    make_engine, vocab = make_engines(given.model_folder, given.window)
     settings = given.settings
-
-    def make_engine(pinned: int, seed: int) -> Engine:
-        return Engine(model, vocab, params=settings.params, rules=settings.rules, seed=seed,
-                      window=given.window, prefix=pinned, slack=SLACK_IDS)
-
     worker = Worker(given)
     log = SessionLog(given.log_path, lambda text: worker.tell(("note", text)))
-    beat = None
-    from mlxgen.music.theory import beat_ticks
-
     beat = beat_ticks(settings.conditioning.with_defaults().meter)
     link = PlayerLink(Writer(given.notes), given.epoch, beat, worker.tell)
     log.write({"op": "begin", "seed": settings.seed, "epoch": given.epoch})
@@ -152,11 +156,14 @@ class Worker:
 
     def _serve(self, session: Session, message: tuple, link: PlayerLink) -> None:
         kind, *values = message
-        if kind == "control":
-            try:
-                session.control(*values, self.position(link, time.monotonic()))
-            except ValueError as error:
-                self.tell(("note", str(error)))
+        position = self.position(link, time.monotonic())
+        try:
+            if kind == "control":
+                session.control(*values, position)
+            elif kind == "hear":
+                session.hear([Note(*note) for note in values[0]], values[1], position)
+        except ValueError as error:
+            self.tell(("note", str(error)))
 
     def status(self, session: Session, position: Position) -> dict:
         times = sorted(self.step_s)

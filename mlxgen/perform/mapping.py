@@ -45,6 +45,7 @@ class Mapping:
     def __init__(self, bindings: list[Binding]):
         self.bindings = list(bindings)
         self.learning: str | None = None
+        self.changed = False                    # something was learned and is not kept yet
         self._last: dict[str, float] = {}       # control -> where its knob was last seen, 0..1
 
     def learn(self, control: str | None) -> None:
@@ -70,6 +71,7 @@ class Mapping:
         self.bindings = [binding for binding in self.bindings
                          if binding.control != control and (binding.cc, binding.channel) not in ((cc, 0), (cc, channel))]
         self.bindings.append(replace(old, cc=cc, channel=channel))
+        self.changed = True
 
     def _turn(self, binding: Binding, value: int, desk) -> None:
         control = desk.controls[binding.control]

@@ -27,6 +27,7 @@ class PlayerSettings:
     beat_ticks: int = 480
     channels: str = "one"
     clock_out: bool = False
+    clock_in: bool = False         # wait for an outer clock's Start
     nudge_s: float = 0.0
     stall_s: float = 0.25          # later than this, time is moved by whole beats instead of hurried
     hold_release_s: float = 2.0    # a chord held through an underrun is let go after this
@@ -61,6 +62,7 @@ class Player:
         self._events: list[tuple] = []  # heap of (tick, order, serial, slot, voice, message or None)
         self._serial = 0
         self._next_pulse_s = math.inf
+        self._armed_tick: float | None = None
         shared.set("beat_ticks", self.beat_ticks)
         self._publish()
 
@@ -117,8 +119,21 @@ class Player:
         self._set_state("waiting")
 
     def start(self, tick: float, delay_s: float, _third: float = 0.0) -> None:
-        """Begin to play at `tick`, `delay_s` from now."""
-        begin_s = self.now() + delay_s
+        """Begin to play at `tick`, `delay_s` from now; with `clock_in`, when the outer clock says so."""
+        if self.settings.clock_in:
+            self._armed_tick = tick
+            return
+        self._begin(self.now() + delay_s, tick)
+
+    def go(self, at_s: float, *_values: float) -> None:
+        """The outer clock's Start, at `at_s`. Music that is not ready yet begins late, on one of its beats."""
+        if self._armed_tick is not None:
+            beat_s = self._beat_s()
+            late_s = max(0.0, self.now() - self.settings.stall_s - at_s)
+            self._begin(at_s + math.ceil(late_s / beat_s) * beat_s, self._armed_tick)
+            self._armed_tick = None
+
+    def _begin(self, begin_s: float, tick: float) -> None:
         self.transport.start(begin_s, tick)
         self._set_state("playing")
         if self.settings.clock_out:
@@ -138,6 +153,7 @@ class Player:
         self._resume_if_ready()
 
     def set_tempo(self, tempo_bpm: float, *_values: float) -> None:
+        """From now on. Followed clocks set it too, and win."""
         now_s = self.now()
         old_rate = self.transport.rate
         self.transport.set_rate(now_s, ticks_per_second(tempo_bpm))
@@ -341,6 +357,6 @@ _GENERATOR_ORDERS = {"start", "truncate", "finish", "beat"}
 _ORDERS = {
     "start": Player.start, "truncate": Player.truncate, "finish": Player.finish, "flush": Player.flush,
     "tempo": Player.set_tempo, "pause": Player.pause, "panic": Player.panic, "mute": Player.mute,
-    "nudge": Player.nudge, "sync": Player.sync, "beat": Player.set_beat,
+    "go": Player.go, "nudge": Player.nudge, "sync": Player.sync, "beat": Player.set_beat,
     "port": _ignore, "quit": _ignore,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ SILENT = "none"     # the port name for a performance that is only recorded
 
 # our name -> python-rtmidi's constant, in the order in which they are tried
 APIS = {"core": "API_MACOSX_CORE", "alsa": "API_LINUX_ALSA", "jack": "API_UNIX_JACK"}
+
+ALSA_DEVICE = "/dev/snd/seq"
 
 _NOTE_OFF = [[0x80 | slot >> 7, slot & 127, 64] for slot in range(16 * 128)]
 PANIC_CONTROLLERS = (64, 123, 120)      # sustain off, all notes off, all sound off
@@ -111,6 +114,9 @@ def _make_client(kind: str, api: str, client: str):
         number = getattr(rtmidi, constant)
         if number not in compiled:
             problems.append(f"{name}: not in this python-rtmidi")
+            continue
+        if name == "alsa" and not os.path.exists(ALSA_DEVICE):      # the library would write to the terminal
+            problems.append(f"alsa: no {ALSA_DEVICE}")
             continue
         try:
             return getattr(rtmidi, kind)(number, client)

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mlxgen.music.encode import encode_events, reencode
+from mlxgen.music.encode import encode_events, pitch_ids, reencode
 from mlxgen.music.piece import Note, Piece
 from mlxgen.music.prompt import Conditioning, make_prefix
 from mlxgen.music.theory import TICKS_PER_QUARTER, Key, bar_ticks, beat_ticks
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform.context import Context, Voiced
 from mlxgen.perform.ending import RANGES, final_chord
+from mlxgen.perform.listen import key_of
 from mlxgen.perform.shared import Position
 from mlxgen.perform.velocity import VelocityShape, shape_velocity
 from mlxgen.perform.wire import TimedNote
@@ -48,6 +49,8 @@ class SessionSettings:
     commit_s: float = 0.15
     switch_beats: float = 0.7               # the same for a change that makes the context anew
     prefill_ids_per_s: float = 1200.0       # first guess; measured from then on
+    listen: bool = False                    # somebody plays a theme first
+    find_key: bool = False                  # the key is the played theme's
 
 
 class Session:
@@ -84,6 +87,12 @@ class Session:
         self._waiting: list[TimedNote] = []
         self._clock_moved = 0
         self.rules = self.settings.rules
+        self.listening = self.settings.listen
+        self._given: list[int] = []             # ids of the theme being played
+        self._given_bar: int | None = None      # tick of its first bar
+        if self.listening:
+            self._reset([], 0)
+            return
         opening = [self.vocab["BAR"], *([self.vocab["BEAT_1"]] if "BEAT_1" in self.vocab else [])]
         self._reset([], 0)
         self._emit(self.context.append(self._theme_ids(1) or opening))
@@ -122,17 +131,16 @@ class Session:
     def _theme_ids(self, voice: int, shift: int = 0) -> list[int]:
         if not self.theme:
             return []
-        voices: list[list[Note]] = [[] for _ in range(self.conditioning.voices)]
-        voices[voice - 1] = [note._replace(pitch=note.pitch + shift) for note in self.theme]
-        return encode_events(Piece(voices, self.key, self.meter), self.vocab)
+        line = [note._replace(pitch=note.pitch + shift) for note in self.theme]
+        return encode_events(self._piece(line, voice), self.vocab)
 
     # -- one small piece of work ---------------------------------------------------------------------------
 
     def advance(self, position: Position) -> bool:
         """Draw one id, or do one thing that was asked for. False when there is nothing to do before the
         playhead has moved."""
-        if self.finished:
-            return False
+        if self.finished or self.listening:
+            return self._keep_silent(position)
         self._do_what_is_due(position)
         if not self._wants_more(position):
             return False
@@ -147,6 +155,12 @@ class Session:
         if token == self.vocab["EOS"]:
             self._finish(self.context.now_ticks)
         return True
+
+    def _keep_silent(self, position: Position) -> bool:
+        """While somebody else plays, the rests ahead are ours to say."""
+        if self.listening and position.horizon_tick < position.tick + self.bar:
+            self.sink.notes(int(position.tick) + 2 * self.bar, [])
+        return False
 
     def _wants_more(self, position: Position) -> bool:
         if self.context.now_ticks - position.tick >= self.settings.buffer_bars * self.bar:
@@ -227,6 +241,45 @@ class Session:
             raise ValueError(f"control {name!r}: expected one of temperature, min_p, key, recall, end, panic, "
                              f"{', '.join(CHARACTER)}")
 
+    def hear(self, notes: list[Note], over: bool, position: Position) -> None:
+        """The theme that somebody plays, as far as it is known, on the performance's tick line.
+
+        It is read into the context while it is played, all but its last note; once it is `over` the music goes
+        on from the next bar line.
+        """
+        if not self.listening:
+            self.sink.truncate(self._committed(position, self.settings.commit_beats, self.settings.commit_s))
+            self._waiting, self.listening, self._given_bar = [], True, None
+        first_bar = notes[0].start_ticks // self.bar * self.bar
+        found = key_of(notes) if over and self.settings.find_key else self.key
+        if self._given_bar != first_bar or found != self.key:
+            self.key, self._given, self._given_bar = found, [], first_bar
+            self._reset([], first_bar)
+        theme = [note._replace(start_ticks=note.start_ticks - first_bar) for note in notes]
+        if not over:
+            return self._give(encode_events(self._piece(theme[:-1]), self.vocab) if theme[:-1] else [])
+        end = max(note.end_ticks for note in notes)
+        answer = -(-max(self._committed(position, self.settings.switch_beats, SWITCH_S), end) // self.bar) * self.bar
+        self._give(ids_until(self._piece(theme), answer - first_bar, self.vocab))
+        self.theme = theme
+        self.listening, self.started, self._posted_tick = False, True, answer
+        self._given_bar = None
+
+    def _piece(self, line: list[Note], voice: int = 1) -> Piece:
+        voices: list[list[Note]] = [[] for _ in range(self.conditioning.voices)]
+        voices[voice - 1] = line
+        return Piece(voices, self.key, self.meter)
+
+    def _give(self, ids: list[int]) -> None:
+        """Make the context hold `ids` of the theme, changing as little as possible."""
+        same = 0
+        while same < min(len(ids), len(self._given)) and ids[same] == self._given[same]:
+            same += 1
+        self.context.take_back(len(self._given) - same)
+        if ids[same:]:
+            self.context.append(ids[same:], heard=False)
+        self._given = ids
+
     def _committed(self, position: Position, beats: float, seconds: float) -> int:
         """The first tick that may still be changed."""
         rate = position.rate or 2.0 * TICKS_PER_QUARTER
@@ -300,3 +353,11 @@ class Session:
         self.context.flush()
         self.sink.finish(tick)
         self.finished = True
+
+
+def ids_until(piece: Piece, tick: int, vocab: Vocab) -> list[int]:
+    """The ids of a piece with the clock moved on to `tick`, a bar line, and that bar opened."""
+    mark = Note(tick, vocab.duration_bins[0], 60)
+    voices = [*piece.voices[:-1], [*piece.voices[-1], mark]]
+    ids = encode_events(replace(piece, voices=voices), vocab)
+    return ids[:len(ids) - len(pitch_ids(mark.pitch, piece.key, vocab)) - 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from mlxgen.music.theory import bar_ticks, beat_ticks
 from mlxgen.perform.shared import Shared
 
 
@@ -12,15 +13,21 @@ def make_status(conductor) -> dict:
     shared: Shared = conductor.shared
     position = shared.position(time.monotonic())
     late, generator = shared.lateness(), conductor.status
-    result = {"state": position.state, "tick": round(position.tick), "bar": 0, "beat": 0,
+    conditioning = conductor.settings.session.conditioning.with_defaults()
+    beat, bar = beat_ticks(conditioning.meter), bar_ticks(conditioning.meter)
+    values = conductor.desk.values
+    result = {"state": position.state, "tick": round(position.tick), "beats": round(position.tick / beat, 2),
+              "bar": int(position.tick // bar) + 1, "beat": int(position.tick % bar // beat) + 1,
+              "bar_ticks": bar, "beat_ticks": beat, "form": conditioning.form, "voices": conditioning.voices,
+              "muted": [voice for voice in range(1, 5) if values.get(f"mute_{voice}")],
+              "buffer_bars": conductor.settings.session.buffer_bars,
+              "commit_ticks": generator.get("commit_ticks", beat), "port": conductor.port_name,
               "tempo_bpm": round(shared.get("tempo_bpm"), 2), "port_open": bool(shared.get("port_open"))}
-    beat = shared.get("beat_ticks") or 480.0
-    result["beats"] = round(position.tick / beat, 2)
     for name in ("underruns", "stalls", "slipped_beats", "late_count", "note_ons", "note_offs"):
         result[name] = int(shared.get(name))
     result["sounding"] = len(shared.sounding_notes())
     result.update({f"late_{name}": round(late[name], 3) for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")})
-    for name in ("ahead_bars", "ids_per_s", "p50_ms", "p95_ms", "p99_ms"):
+    for name in ("ahead_bars", "ids_per_s", "p50_ms", "p95_ms", "p99_ms", "slow_to_bpm"):
         result[name] = round(generator.get(name, 0.0), 2)
     result["key"] = generator.get("key", "")
     result["controls"] = {name: value for name, value in conductor.desk.values.items()

@@ -34,6 +34,7 @@ ORDERS = {
     "port": b"P",         # 0 gone, 1 open it again
     "sync": b"y",         # quarters, at_s, bpm
     "beat": b"b",         # ticks of a beat
+    "go": b"g",           # at_s: an outer clock said Start
     "quit": b"q",
 }
 _ORDER_NAMES = {kind: name for name, kind in ORDERS.items()}

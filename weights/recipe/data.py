@@ -1,0 +1,165 @@
+"""Training crops: a conditioning prefix, then the music from some bar line on.
+
+Every crop keeps its piece's whole prefix, as a streamed window does. Two augmentations cost nothing in a
+scale-degree language: another key is another KEY token and, past the octave, another OCT number; and labels
+are left out now and then, so that a prompt may leave them unsaid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlxgen.music.theory import Key
+from mlxgen.music.vocab import Vocab
+
+from .corpus import read_rows
+
+IGNORED = -100
+FORMS = ("chorale", "quartet", "motet", "fugue", "sinfonia", "invention", "trio_sonata", "none")
+
+# Shares of the crops by form at the beginning (broad) and at the end (style) of training; drawn linearly
+# between.
+BROAD = (0.18, 0.28, 0.20, 0.12, 0.08, 0.04, 0.05, 0.05)
+STYLE = (0.30, 0.19, 0.12, 0.16, 0.09, 0.08, 0.03, 0.03)
+
+OPENING_SHARE = 0.3
+LABEL_DROP = 0.1
+MAX_SHIFT = 5
+DROPPABLE = ("LENGTH_", "TEXTURE_", "IMITATION_", "HARMONIC_RHYTHM_", "HARMONIC_TENSION_", "CHROMATICISM_")
+
+
+@dataclass(frozen=True)
+class EncodedPiece:
+    """One piece as ids.
+
+    Prefix and events (EOS last), where its bars begin, and how far it may be transposed.
+    """
+
+    name: str
+    form: str
+    style: str
+    split: str
+    prefix: np.ndarray
+    events: np.ndarray
+    bar_starts: np.ndarray
+    key: Key
+    shifts: tuple[int, int]
+
+
+def load_pieces(work: Path, vocab: Vocab) -> list[EncodedPiece]:
+    """The pieces of a built corpus."""
+    with np.load(work / "corpus.npz") as arrays:
+        tokens, offsets, prefix = arrays["tokens"], arrays["offsets"], arrays["prefix"]
+    pieces = []
+    for row, start, end, split in zip(read_rows(work), offsets, offsets[1:], prefix, strict=False):
+        ids = tokens[start:end].astype(np.int64)
+        events = ids[split:]
+        pitches = [note[2] for voice in row["voices"] for note in voice]
+        shifts = (
+            max(-MAX_SHIFT, vocab.min_pitch - min(pitches)),
+            min(MAX_SHIFT, vocab.max_pitch - max(pitches)),
+        )
+        pieces.append(
+            EncodedPiece(
+                row["name"],
+                row["form"] or "none",
+                row["style"],
+                row["split"],
+                ids[:split],
+                events,
+                np.flatnonzero(events == vocab["BAR"]),
+                Key(*row["key"]),
+                (min(shifts[0], 0), max(shifts[1], 0)),
+            )
+        )
+    return pieces
+
+
+class Transposer:
+    """Moves ids to another key: the KEY token, and OCT tokens where the new tonic lies past the octave."""
+
+    def __init__(self, vocab: Vocab):
+        self._keys = {
+            Key(root, mode): vocab[f"KEY_{Key(root, mode).token_name}"]
+            for root in range(12)
+            for mode in ("major", "minor")
+        }
+        self._octaves = np.array(sorted(vocab.family("OCT_").values()))
+
+    def apply(
+        self, prefix: np.ndarray, events: np.ndarray, key: Key, semitones: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(prefix, events) in `key` -> the same music `semitones` higher."""
+        octaves, root = divmod(key.root + semitones, 12)
+        moved = prefix.copy()
+        moved[moved == self._keys[key]] = self._keys[Key(root, key.mode)]
+        if octaves == 0:
+            return moved, events
+        inside = np.isin(events, self._octaves)
+        shifted = np.clip(events + octaves, self._octaves[0], self._octaves[-1])
+        return moved, np.where(inside, shifted, events)
+
+
+class CropSampler:
+    """Draws batches.
+
+    Form by share, piece by size, bar by lot. One generator, seeded by (seed, step): resumable.
+    """
+
+    def __init__(self, pieces: list[EncodedPiece], vocab: Vocab, seed: int = 0):
+        self._vocab, self._seed = vocab, seed
+        self._transposer = Transposer(vocab)
+        self._groups = {form: [piece for piece in pieces if piece.form == form] for form in FORMS}
+        self._droppable = np.array([token for family in DROPPABLE for token in vocab.family(family).values()])
+        if not any(self._groups.values()):
+            raise ValueError("no training pieces; expected at least one of a known form")
+
+    def batch(self, step: int, rows: int, length: int, progress: float) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets (rows, length) of one step; progress 0..1 moves from BROAD to STYLE."""
+        rng = np.random.default_rng((self._seed, step))
+        shares = np.array(
+            [(1 - progress) * broad + progress * style for broad, style in zip(BROAD, STYLE, strict=True)]
+        )
+        groups = [self._long_enough(form, length) for form in FORMS]
+        shares *= [bool(group) for group in groups]
+        drawn = rng.choice(len(FORMS), size=rows, p=shares / shares.sum())
+        crops = [self.crop(self._pick(groups[form], rng), length, rng) for form in drawn]
+        return np.stack([ids for ids, _ in crops]), np.stack([targets for _, targets in crops])
+
+    def _long_enough(self, form: str, length: int) -> list[EncodedPiece]:
+        """Pieces that fill at least half a crop; all of a form when none does."""
+        group = self._groups[form]
+        return [piece for piece in group if len(piece.events) >= length // 2] or group
+
+    @staticmethod
+    def _pick(group: list[EncodedPiece], rng: np.random.Generator) -> EncodedPiece:
+        sizes = np.array([len(piece.events) for piece in group], dtype=float)
+        return group[rng.choice(len(group), p=sizes / sizes.sum())]
+
+    def crop(
+        self, piece: EncodedPiece, length: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One (inputs, targets) pair of `length`; the prefix and the padding are not charged."""
+        low, high = piece.shifts
+        semitones = int(np.clip(round(rng.triangular(-MAX_SHIFT - 1, 0, MAX_SHIFT + 1)), low, high))
+        prefix, events = self._transposer.apply(piece.prefix, piece.events, piece.key, semitones)
+        dropped = np.isin(prefix, self._droppable) & (rng.random(len(prefix)) < LABEL_DROP)
+        prefix = prefix[~dropped]
+        room = length + 1 - len(prefix)
+        ids = np.concatenate([prefix, events[self._start(piece, room, rng) :][:room]])
+        inputs = np.full(length, self._vocab["PAD"], dtype=np.int64)
+        targets = np.full(length, IGNORED, dtype=np.int64)
+        inputs[: len(ids) - 1] = ids[:-1]
+        targets[len(prefix) - 1 : len(ids) - 1] = ids[len(prefix) :]
+        return inputs, targets
+
+    @staticmethod
+    def _start(piece: EncodedPiece, room: int, rng: np.random.Generator) -> int:
+        """The beginning, or a bar line after which at least half of the room is filled."""
+        late_enough = piece.bar_starts[piece.bar_starts <= len(piece.events) - room // 2]
+        if len(late_enough) == 0 or rng.random() < OPENING_SHARE:
+            return 0
+        return int(rng.choice(late_enough))

@@ -29,6 +29,7 @@ from mlxgen.music.vocab import Vocab
 # dtype -> the largest difference of a logit, the largest KL of a next-token distribution, in nats
 BOUNDS = {"float32": (1e-4, 1e-4), "float16": (2e-2, 1e-4)}
 GREEDY_TOKENS = 256
+SINGLE_STEPS = 64
 # Nine chords in C major, soprano to bass, a quarter note each.
 CHORDS = ((72, 67, 64, 48), (74, 67, 62, 47), (76, 67, 60, 48), (77, 69, 60, 45), (74, 71, 67, 43),
           (72, 69, 64, 45), (72, 69, 65, 41), (71, 67, 62, 43), (72, 67, 64, 48))
@@ -76,7 +77,9 @@ def measure_parity(checkpoint_path: str | Path, folder: str | Path, seed: int = 
     notes = compare_configs(config, ModelConfig.from_dict(described))
     if notes:
         return Parity([], notes, {})
-    own_dtype = described["dtype"]
+    own_dtype = described.get("dtype")
+    if own_dtype not in BOUNDS:
+        raise ValueError(f"{folder}: dtype {own_dtype!r}; expected one of {', '.join(BOUNDS)}")
     rounded = {name: part.astype(np.float32) for name, part in cast_tensors(tensors, own_dtype).items()}
     rows, agreement = [], {}
     for dtype in dict.fromkeys((own_dtype, "float32")):
@@ -108,14 +111,14 @@ def make_prompts(vocab: Vocab, config: ModelConfig, seed: int) -> dict[str, np.n
 
 
 def run_paths(model, ids: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """("full" | "cached", logits (B, T, V)); cached: three quarters at once, the rest token by token."""
+    """("full" | "cached", logits (B, T, V)); cached: all but the last tokens at once, then one by one."""
     import mlx.core as mx
 
     ids = mx.array(ids.astype(np.int32))  # (B, T)
     yield "full", np.array(model(ids))
     length = ids.shape[1]
     cache = model.make_cache(batch=ids.shape[0], window=length)
-    bounds = [0, *range(length * 3 // 4, length + 1)]
+    bounds = [0, *range(max(1, length - SINGLE_STEPS), length + 1)]
     parts = [model(ids[:, start:end], cache=cache) for start, end in pairwise(bounds)]
     yield "cached", np.array(mx.concatenate(parts, axis=1))
 

@@ -44,7 +44,8 @@ def invoke(*arguments, code: int = 0):
 
 def test_a_run_leaves_a_piece_and_everything_needed_to_make_it_again(whole):
     names = sorted(path.name for path in whole.iterdir())
-    assert names == [*(f"chunk-00{number}.json" for number in range(1, 8)), "manifest.json", "piece.mid"]
+    assert names == [*(f"chunk-00{number}.json" for number in range(1, 8)), "manifest.json", "outline.json",
+                     "piece.mid"]
     manifest = json.loads((whole / "manifest.json").read_text())
     assert manifest["settings"]["seed"] == 7 and len(manifest["model"]["sha256"]) == 64
     assert {"mlxgen", "mlx", "python"} <= set(manifest["versions"])
@@ -198,8 +199,8 @@ def test_every_option_of_the_conditioning_reaches_the_model(model, tmp_path, com
     invoke(command, "--form", "invention", "--key", "C# minor", "--style", "renaissance", "--length", "long",
            "--meter", "3/4", "--texture", "mixed", "--imitation", "low", "--harmonic-rhythm", "fast",
            "--tension", "low", "--chromaticism", "moderate", "--temperature", 0.8, "--min-p", 0.05,
-           "--top-k", 20, "--top-p", 0.95, "--soft-rules", "all", "--seed", 1, "-n", 1, "--no-picture", "--model", model,
-           "--out", folder, *more)
+           "--top-k", 20, "--top-p", 0.95, "--soft-rules", "all", "--seed", 1, "-n", 1, "--no-picture",
+           "--model", model, "--out", folder, *more)
     name = "manifest.json" if command == "generate-long" else "scores.json"
     settings = json.loads((folder / name).read_text())["settings"]
     assert settings["conditioning"] == {

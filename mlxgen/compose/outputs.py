@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,11 @@ from typing import NamedTuple
 from mlxgen.compose.chain import stitched
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.steps import Chunk
+from mlxgen.files.atomic import write_atomically
 from mlxgen.files.midi import write_midi
+from mlxgen.files.read import read_score
 from mlxgen.music.piece import Piece
+from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 
 
@@ -20,7 +24,7 @@ class Outline(NamedTuple):
     piece: Piece
     seams: list[int]
     sections: list[tuple[int, str]]
-    keys: list[tuple[int, object]]
+    keys: list[tuple[int, Key]]
 
 
 def outline(settings: ChainSettings, chunks: Sequence[Chunk], vocab: Vocab) -> Outline:
@@ -36,17 +40,37 @@ def outline(settings: ChainSettings, chunks: Sequence[Chunk], vocab: Vocab) -> O
 
 
 def write_piece(folder: Path, drawn: Outline, picture: bool = True) -> Path:
-    """piece.mid (seams and sections as markers) and piece.svg in `folder`; returns the MIDI file's path."""
+    """piece.mid, outline.json and a piano roll in `folder`; returns the MIDI file's path."""
     path = folder / "piece.mid"
-    names = dict(drawn.sections) if len(drawn.sections) > 1 else {}
-    markers = [(tick, names.get(tick) or f"seam {number}") for number, tick in
-               enumerate(drawn.seams, start=1)]
-    if 0 in names:
-        markers.insert(0, (0, names[0]))
+    places = {"seams": drawn.seams, "sections": drawn.sections,
+              "keys": [[tick, key.name] for tick, key in drawn.keys]}
+    write_atomically(folder / "outline.json", (json.dumps(places) + "\n").encode())
     write_midi(drawn.piece, path)
     if picture:
-        from mlxgen.files.pianoroll import draw_pianoroll
-
-        draw_pianoroll(drawn.piece, folder / "piece.svg", seams=drawn.seams,
-                       sections=drawn.sections if names else ())
+        write_picture(drawn, folder / "piece.svg")
     return path
+
+
+def write_picture(drawn: Outline, path: Path) -> None:
+    """A piano roll with the seams marked, and the sections where there are several."""
+    from mlxgen.files.pianoroll import draw_pianoroll
+
+    draw_pianoroll(drawn.piece, path, seams=drawn.seams,
+                   sections=drawn.sections if len(drawn.sections) > 1 else ())
+
+
+def outline_of_file(path: Path) -> Outline:
+    """A score file as an outline; seams and sections are those of the run it lies in, if it is a run's piece.
+
+    Raises ValueError for a broken file, OSError for one that cannot be read.
+    """
+    piece = read_score(path)
+    places_path = path.parent / "outline.json"
+    if path.name != "piece.mid" or not places_path.is_file():
+        return Outline(piece, [], [], [(0, piece.key)])
+    try:
+        places = json.loads(places_path.read_text(encoding="utf-8"))
+        return Outline(piece, list(places["seams"]), [tuple(row) for row in places["sections"]],
+                       [(tick, Key.parse(name)) for tick, name in places["keys"]])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{places_path}: not the outline of a run ({error})") from None

@@ -8,8 +8,7 @@ import numpy as np
 
 from mlxgen.scoring.measure import Measure
 
-USUAL_NATS = 1.5        # what one real piece in five exceeds: up to here only a fraction counts
-SLOPE_BELOW = 0.15
+SLOPE_BELOW = 0.08      # how much usual nats count: enough to order two usual pieces
 LARGEST_Z = 9.0
 
 
@@ -63,13 +62,16 @@ def mean_tail(value: float, exposure: float, parameters: np.ndarray, side: str) 
     return normal_tail(abs(z))
 
 
-def penalty(measure: Measure, kind: str, side: str, parameters: np.ndarray) -> float:
-    """Nats of surprise at `measure` in a real piece, those below USUAL_NATS counted by a fraction."""
+def tail_nats(measure: Measure, kind: str, side: str, parameters: np.ndarray) -> float:
+    """Nats of surprise at `measure` in a real piece: a metric's kind, side and (4,) calibration."""
     if kind == "count":
-        nats = count_tail(measure.total, measure.exposure, float(parameters[0]), float(parameters[1]))
-    else:
-        nats = mean_tail(measure.value, measure.exposure, parameters, side)
-    return SLOPE_BELOW * min(nats, USUAL_NATS) + max(nats - USUAL_NATS, 0.0)
+        return count_tail(measure.total, measure.exposure, float(parameters[0]), float(parameters[1]))
+    return mean_tail(measure.value, measure.exposure, parameters, side)
+
+
+def charged(nats: float, usual_nats: float) -> float:
+    """The penalty for `nats` of surprise: all of what exceeds `usual_nats`, little of what does not."""
+    return SLOPE_BELOW * min(nats, usual_nats) + max(nats - usual_nats, 0.0)
 
 
 def fit_counts(totals: np.ndarray, exposures: np.ndarray) -> np.ndarray:

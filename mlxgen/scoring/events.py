@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlxgen.music.theory import TICKS_PER_QUARTER
 from mlxgen.scoring.texture import SILENT, Texture
 
 LARGEST_LEAP = 13                       # wider intervals count as this one
@@ -91,7 +92,7 @@ def sonority(texture: Texture) -> Channel:
 
 def place(texture: Texture, ticks: np.ndarray) -> np.ndarray:
     """0 on the bar line, 1 on a beat, 2 on half a beat, 3 elsewhere."""
-    beat = min(texture.beat_ticks, 480)
+    beat = min(texture.beat_ticks, texture.pulse_ticks)
     return np.where(ticks % beat == 0, 1, np.where(ticks * 2 % beat == 0, 2, 3))
 
 
@@ -159,9 +160,10 @@ def rhythm(texture: Texture) -> Channel:
     """Context: place of the attack in the beat (sixteenths) * DURATIONS + duration before."""
     notes = texture.notes
     kept = np.flatnonzero(~notes.first)
-    duration = np.searchsorted(DURATION_EDGES, notes.duration)
-    inside = notes.start[kept] % 480
-    position = np.where(inside % 120 == 0, inside // 120, POSITIONS - 1)
+    pulse = texture.pulse_ticks
+    duration = np.searchsorted(DURATION_EDGES * (pulse / TICKS_PER_QUARTER), notes.duration)
+    inside = notes.start[kept] % pulse * 4
+    position = np.where(inside % pulse == 0, inside // pulse, POSITIONS - 1)
     return Channel(position * DURATIONS + duration[kept - 1], duration[kept], notes.start[kept],
                    notes.voice[kept, None], texture.new_notes[kept])
 

@@ -30,8 +30,16 @@ class Music:
 
     @cached_property
     def family(self) -> int:
-        """Index of the corpus family whose rhythm and texture this music has."""
-        return self.reference.family_of(texture_features(self.texture))
+        """Index of the corpus family that this music belongs to: by rhythm and texture, and where those leave a doubt
+        the family whose event model is least surprised."""
+        families = self.reference.plausible_families(texture_features(self.texture))
+        if len(families) == 1 or not len(self.events["melody"].ticks):
+            return int(families[0])
+
+        def nats(family: int) -> float:
+            surprisal = self.reference.model(family).surprisal(self.events)
+            return sum(float(values.mean()) for values in surprisal.values() if len(values))
+        return int(min(families, key=nats))
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -66,11 +74,12 @@ def texture_features(texture: Texture) -> np.ndarray:
         return np.array([0.0, 1.0, 0.0, 0.0, 4.0])
     attacks = texture.attack[:, voices]
     moments = attacks.any(axis=1)
-    beats = max(float(texture.length.sum()) / 480, 1.0)
+    beats = max(float(texture.length.sum()) / texture.pulse_ticks, 1.0)
     count = float(attacks.sum())
     together = count / max(float(moments.sum()) * len(voices), 1.0)
-    off_beat = float(attacks[texture.onset % 480 != 0].sum()) / max(count, 1.0)
-    silent = 1.0 - float((texture.sounding[:, voices] * texture.length[:, None]).sum()) / (480 * beats * len(voices))
+    off_beat = float(attacks[texture.onset % texture.pulse_ticks != 0].sum()) / max(count, 1.0)
+    heard = float((texture.sounding[:, voices] * texture.length[:, None]).sum()) / texture.pulse_ticks
+    silent = 1.0 - heard / (beats * len(voices))
     return np.array([np.log(max(count, 1.0) / beats / len(voices)), together, off_beat, silent, len(voices)])
 
 

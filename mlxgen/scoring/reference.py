@@ -12,6 +12,7 @@ from mlxgen.scoring.event_model import Family, Harmony, harmony_of_pairs, make_d
 from mlxgen.scoring.events import CHANNELS, SIZES
 from mlxgen.scoring.fingerprint import fingerprints
 
+MARGIN_NATS = 3.0
 DATA_FILE = Path(__file__).with_name("reference.npz")
 
 
@@ -21,8 +22,8 @@ class Reference:
     `arrays`: families (F,) names; profiles (2, 12) log-probabilities of degrees in major and minor;
     count/CHANNEL (F, contexts, outcomes); chords/FAMILY (P, 2) chord pairs and their counts;
     family_mean (F, 5), family_precision (F, 5, 5); ranges (F, 3, 2) by role; rare (F, channels) nats;
-    bar_lines (F, 2, features), seam_weights (features,), worst_line (F, 2); metrics (M,) names and
-    calibration (F, M, 4); prints (K,) sorted uint32. Raises ValueError naming what is missing.
+    note_views (F, 2, 6) mean and spread, note_rare (F,); bar_lines (F, 2, features), seam_weights (features,),
+    worst_line (F, 2); metrics (M,) names and calibration (F, M, 4); prints (K,) sorted uint32. Raises ValueError naming what is missing.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], source: str = "reference"):
@@ -36,16 +37,19 @@ class Reference:
         self.bar_lines = arrays["bar_lines"]
         self.seam_weights = arrays["seam_weights"]
         self.worst_line = arrays["worst_line"]
+        self.note_views = arrays["note_views"]
+        self.note_rare = arrays["note_rare"]
         self.calibration = {str(name): arrays["calibration"][:, at] for at, name in enumerate(arrays["metrics"])}
         self._rare = {name: arrays["rare"][:, at] for at, name in enumerate(CHANNELS)}
         self._models: dict[int, Family] = {}
 
-    def family_of(self, features: np.ndarray) -> int:
-        """The family whose Gaussian over texture features (5,) is likeliest."""
+    def plausible_families(self, features: np.ndarray) -> np.ndarray:
+        """The families whose Gaussian over texture features (5,) is within MARGIN_NATS of the likeliest, best first."""
         apart = features - self.arrays["family_mean"]
         precision = self.arrays["family_precision"]
         distance = np.einsum("fi,fij,fj->f", apart, precision, apart) - self.arrays["family_log_precision"]
-        return int(distance.argmin())
+        order = np.argsort(distance, kind="stable")
+        return order[(distance[order] - distance[order[0]]) / 2 <= MARGIN_NATS]
 
     def rare(self, family: int, channel: str) -> float:
         """Nats that 2 % of the family's held-out events exceed."""

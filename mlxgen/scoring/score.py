@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlxgen.music.piece import Piece
-from mlxgen.scoring.calibration import penalty
+from mlxgen.scoring.calibration import charged, tail_nats
 from mlxgen.scoring.measure import Finding, Measure, make_findings
 from mlxgen.scoring.metrics import DIMENSIONS, METRICS
 from mlxgen.scoring.music import Music, make_music
@@ -45,7 +45,7 @@ def knee(nats: float) -> float:
     return KNEE_NATS * math.log1p(nats / KNEE_NATS)
 
 
-def combine(penalties: dict[str, float], scopes: set[str]) -> tuple[float, dict[str, float]]:
+def combine(penalties: dict[str, float]) -> tuple[float, dict[str, float]]:
     """Penalties by metric -> (composite, dimensions). Both are exp(-nats / scale): 1 is flawless."""
     totals = {METRICS[name].dimension: 0.0 for name in penalties}
     for name, nats in penalties.items():
@@ -64,10 +64,11 @@ def score_music(music: Music) -> Score:
     penalties, findings = {}, []
     for name, found in measure(music).items():
         metric = METRICS[name]
-        penalties[name] = penalty(found, metric.kind, metric.side, music.reference.calibration[name][family])
+        nats = tail_nats(found, metric.kind, metric.side, music.reference.calibration[name][family])
+        penalties[name] = charged(nats, metric.usual_nats)
         if metric.detail and (metric.kind == "count" or penalties[name] > 0.5):
             findings += make_findings(texture, found, name, metric.detail, FINDINGS_PER_METRIC)
-    composite, dimensions = combine(penalties, set())
+    composite, dimensions = combine(penalties)
     return Score(composite, dimensions, sorted(findings), penalties)
 
 

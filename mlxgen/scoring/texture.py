@@ -60,7 +60,8 @@ class Texture:
     pitch: np.ndarray       # (S, V) MIDI pitch, SILENT where the voice rests
     attack: np.ndarray      # (S, V) bool: a note begins here
     bar_ticks: int
-    beat_ticks: int
+    beat_ticks: int         # the meter's beat, in the tactus heard
+    pulse_ticks: int        # a quarter, in the tactus heard
     declared_key: Key
     seam_ticks: int = 0
     has_context: bool = False
@@ -126,8 +127,8 @@ class Texture:
 
     @cached_property
     def on_beat(self) -> np.ndarray:
-        """(S,) bool: the slice begins on a quarter (or on the meter's own beat)."""
-        return (self.onset % min(self.beat_ticks, TICKS_PER_QUARTER)) == 0
+        """(S,) bool: the slice begins on a quarter of the tactus, or on the meter's own shorter beat."""
+        return (self.onset % min(self.beat_ticks, self.pulse_ticks)) == 0
 
     @cached_property
     def beats(self) -> np.ndarray:
@@ -179,6 +180,21 @@ def seam_of(context: Piece) -> int:
     return max(max(starts) // bar + 1, held // bar) * bar
 
 
+def tactus(notes: Notes) -> float:
+    """1 where notes last about a beat; 2 or 4 for music written in long values, 1/2 in short ones.
+
+    A chorale in half notes is the same music as one in quarters: both are heard in the second's beat. Long notes that
+    begin on any quarter are long notes.
+    """
+    if not len(notes.duration):
+        return 1.0
+    quarters = float(notes.duration.mean()) / TICKS_PER_QUARTER
+    wanted = 4 if quarters > 4.5 else 2 if quarters > 2.25 else 1
+    while wanted > 1 and (notes.start % (wanted * TICKS_PER_QUARTER) == 0).mean() < 0.75:
+        wanted //= 2
+    return 0.5 if quarters < 0.27 else float(wanted)
+
+
 def make_texture(piece: Piece, context: Piece | None = None, *, seam_ticks: int | None = None,
                  context_bars: int = CONTEXT_BARS) -> Texture:
     """Arrays of `piece`, or of `piece` behind the last `context_bars` bars of `context`.
@@ -226,5 +242,7 @@ def _cut(voices: list[np.ndarray], piece: Piece, **fields) -> Texture:
         attack[:, index] = sounds & (rows[at, 0] == onset)
         inside = np.flatnonzero(rows[1:, 0] < rows[:-1, 0] + rows[:-1, 1]) + 1
         overlaps += [(int(rows[row, 0]), index) for row in inside]
-    return Texture(notes, onset, np.diff(edges), pitch, attack, piece.bar_ticks,
-                   max(beat_ticks(piece.meter), 1), piece.key, overlaps=tuple(overlaps), **fields)
+    factor = tactus(notes)
+    beat = max(int(beat_ticks(piece.meter) * factor), 1)
+    return Texture(notes, onset, np.diff(edges), pitch, attack, piece.bar_ticks, beat,
+                   int(TICKS_PER_QUARTER * factor), piece.key, overlaps=tuple(overlaps), **fields)

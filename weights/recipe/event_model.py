@@ -32,6 +32,7 @@ from mlxgen.scoring.music import make_music, texture_features
 from mlxgen.scoring.reference import Reference
 from mlxgen.scoring.score import applies, measure
 from mlxgen.scoring.texture import Texture, make_texture
+from mlxgen.scoring.wrong_notes import VIEWS, note_views
 
 from .content import ContentIndex, content_hash, shingles
 from .sources import Entry, music21_files, read_counterpoint, read_jsb, read_music21, read_openscore
@@ -160,7 +161,9 @@ def empty_calibration() -> dict[str, np.ndarray]:
     return {"rare": np.full((count, len(events.CHANNELS)), 8.0), "metrics": np.array(list(METRICS)),
             "calibration": np.ones((count, len(METRICS), 4)), "worst_line": np.zeros((count, 2)),
             "bar_lines": np.stack([np.zeros((count, len(FEATURES))), np.ones((count, len(FEATURES)))], axis=1),
-            "seam_weights": np.ones(len(FEATURES)) / len(FEATURES)}
+            "seam_weights": np.ones(len(FEATURES)) / len(FEATURES),
+            "note_views": np.stack([np.zeros((count, len(VIEWS))), np.ones((count, len(VIEWS)))], axis=1),
+            "note_rare": np.full(count, 8.0)}
 
 
 class Recipe:
@@ -190,6 +193,8 @@ class Recipe:
         held_out = [self.reference(fold) for fold in range(FOLDS)]
         self.fixed["rare"] = self._rare(held_out)
         held_out = [self.reference(fold) for fold in range(FOLDS)]
+        self._notes(held_out)
+        held_out = [self.reference(fold) for fold in range(FOLDS)]
         self._seams(held_out)
         held_out = [self.reference(fold) for fold in range(FOLDS)]
         self.fixed["worst_line"] = self._worst(held_out)
@@ -210,6 +215,19 @@ class Recipe:
                 assert events.CHANNELS[place] == name
                 nats[sample.family][place].append(values)
         return np.array([[np.quantile(np.concatenate(values), RARE_QUANTILE) for values in row] for row in nats])
+
+    def _notes(self, held_out: list[Reference]) -> None:
+        """How surprising real notes are in each view, and what one in a hundred adds up to."""
+        rows = [[] for _ in FAMILIES]
+        for at, sample in enumerate(self.samples):
+            music = self._music(held_out, at)
+            music.__dict__["family"] = sample.family
+            rows[sample.family].append(note_views(music))
+        tables = [np.concatenate(row) for row in rows]
+        statistics = [(np.nanmean(table, axis=0), np.nanstd(table, axis=0)) for table in tables]
+        self.fixed["note_views"] = np.array(statistics)
+        self.fixed["note_rare"] = np.array([np.quantile(np.nan_to_num((table - mean) / spread).sum(axis=1), 0.99)
+                                            for table, (mean, spread) in zip(tables, statistics, strict=True)])
 
     def _seams(self, held_out: list[Reference]) -> None:
         """Statistics of real bar lines by family, and the discriminant between them and planted seams."""

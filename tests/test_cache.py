@@ -286,6 +286,16 @@ def test_a_rewind_gives_back_at_least_the_slack_and_no_more():
         forked.rewind(1)
 
 
+def test_reset_begins_again():
+    model, _ = make_model("pope-gqa")
+    cache = model.make_cache(window=20, prefix=6, slack=4)
+    ids = random_ids(0, 1, 150)
+    before = model(ids, cache=cache)
+    cache.reset()
+    assert cache.position == 0
+    assert difference(model(ids, cache=cache), before) <= 1e-6
+
+
 @pytest.mark.parametrize("wrong, named", [
     (lambda m: m.make_cache(window=0), "window is 0"),
     (lambda m: m.make_cache(window=9, prefix=-1), "prefix is -1"),

@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from golden_models import NAMES, read_golden
+from tiny_models import make_model
 
 from mlxgen.model.transformer import Model
 
@@ -21,6 +22,18 @@ def test_golden_logits(shared, name):
     parts = [model(ids[:, :70], cache=cache)]
     parts += [model(ids[:, t: t + 1], cache=cache) for t in range(70, 200)]
     assert np.abs(np.array(mx.concatenate(parts, axis=1)) - golden["logits"]).max() <= 1e-4
+
+
+@pytest.mark.parametrize("kind", ["pope-gqa", "rope-mha", "pope-drope"])
+def test_padded_values_change_nothing(kind):
+    model, weights = make_model(kind)
+    padded = Model(model.config, weights, pad_values=True)
+    assert padded.value_width == padded.positions.width
+    ids = mx.array(np.random.default_rng(0).integers(0, 23, (2, 60)))
+    whole, cache = model(ids), padded.make_cache(batch=2, window=80, prefix=10)
+    parts = [padded(ids[:, :20], cache=cache)]
+    parts += [padded(ids[:, t: t + 1], cache=cache) for t in range(20, 60)]
+    assert float(mx.abs(mx.concatenate(parts, axis=1) - whole).max()) <= 1e-4
 
 
 def test_half_precision_stays_near(shared):

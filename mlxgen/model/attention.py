@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 LOG2_E = math.log2(math.e)
-# added to a score that must not count; finite, so that nothing is NaN
-HIDDEN = {mx.float32: -1e30, mx.float16: -6e4}
+HIDDEN = -1e30  # added to a score that must not count; finite, so that nothing is NaN
+FUSED_WIDTHS = (64, 96, 128, 256)  # of MLX's single-query attention kernel on Metal
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,24 @@ class Part:
     mask: mx.array | None
 
 
-def hide(visible: mx.array, dtype: mx.Dtype) -> mx.array:
-    """bool -> what is added to scores: 0 where visible."""
-    return mx.where(visible, mx.array(0, dtype), mx.array(HIDDEN[dtype], dtype))
+def hide(visible: mx.array) -> mx.array:
+    """bool -> what is added to scores, float32: 0 where visible."""
+    return mx.where(visible, mx.array(0.0), mx.array(HIDDEN))
 
 
 def attend_parts(queries: mx.array, parts: list[Part], scale: float) -> mx.array:
-    """queries (B, T, H, Dk) -> (B, T, H * Dv).
+    """queries (B, T, H, Dk) float32 -> (B, T, H * Dv) in the dtype of the values.
 
     The query heads of a kv head are matrix rows, so each key is read once; with T = 1 the rows of the batch
     are too when the part has one row: a shared context is read once for all.
     """
     batch, length, heads, width = queries.shape
+    if length == 1 and len(parts) == 1 and is_fused(queries, parts[0]):
+        part = parts[0]
+        out = mx.fast.scaled_dot_product_attention(
+            queries.swapaxes(1, 2).astype(part.keys.dtype), part.keys, part.values, scale=scale,
+            mask=part.mask.astype(part.keys.dtype))
+        return out.reshape(batch, 1, -1)
     kv_heads = parts[0].keys.shape[1]
     group = heads // kv_heads
     grouped = queries.reshape(batch, length, kv_heads, group, width)
@@ -51,10 +57,17 @@ def attend_parts(queries: mx.array, parts: list[Part], scale: float) -> mx.array
     else:
         blocks = grouped.transpose(0, 2, 3, 1, 4)  # (B, Hkv, G, T, Dk)
         results = [attend_part(blocks, part, scale, expand=True) for part in parts]
-    merged = merge(results).astype(queries.dtype)
+    merged = merge(results).astype(parts[0].values.dtype)
     if length > 1:
         merged = merged.transpose(0, 3, 1, 2, 4)  # (B, T, Hkv, G, Dv)
     return merged.reshape(batch, length, -1)
+
+
+def is_fused(queries: mx.array, part: Part) -> bool:
+    """Whether MLX has one kernel for this: on a GPU, for keys and values of the same, supported width."""
+    width = part.keys.shape[-1]
+    return (mx.default_device().type == mx.DeviceType.gpu and part.mask is not None
+            and width == part.values.shape[-1] and width in FUSED_WIDTHS)
 
 
 def attend_rows(queries: mx.array, part: Part, scale: float) -> tuple[mx.array, mx.array, mx.array]:
@@ -73,15 +86,15 @@ def attend_part(queries: mx.array, part: Part, scale: float,
     keys, values = part.keys, part.values
     if expand:
         keys, values = keys[:, :, None], values[:, :, None]
-    keys = keys.swapaxes(-1, -2)
+    # float16 scores of a trained model are wrong by 0.03: they are taken in float32 whatever the weights
+    keys = keys.astype(mx.float32).swapaxes(-1, -2)
     if part.mask is None:
         scores = (queries * (scale * LOG2_E)) @ keys
     else:
         scores = mx.addmm(part.mask, queries, keys, alpha=scale * LOG2_E)
-    scores = scores.astype(mx.float32)
     maximum = scores.max(axis=-1, keepdims=True)
     powers = mx.power(2.0, scores - maximum)
-    return maximum, powers.sum(axis=-1, keepdims=True), powers.astype(values.dtype) @ values
+    return maximum, powers.sum(axis=-1, keepdims=True), powers @ values.astype(mx.float32)
 
 
 def merge(results: list[tuple[mx.array, mx.array, mx.array]]) -> mx.array:

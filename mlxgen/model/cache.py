@@ -107,9 +107,9 @@ class Cache:
         beta = make_beta(self.config, [min(t + 1, self.plan.prefix + self.plan.window) for t in tokens])
         ages = np.arange(length)[:, None] - np.arange(length)[None]
         window = self.plan.prefix if first < self.plan.prefix else self.plan.window
-        causal = hide(mx.array((ages >= 0) & (ages < window)), self.dtype)
+        causal = hide(mx.array((ages >= 0) & (ages < window)))
         held = [ring for ring in self.rings if ring.count]
-        masks = [hide(mx.array(ring.block_mask(tokens)), self.dtype) for ring in held]
+        masks = [hide(mx.array(ring.block_mask(tokens))) for ring in held]
 
         def attend(layer: int, heads: mx.array, values: mx.array) -> mx.array:
             queries, keys = model.place(heads, rows, None if beta is None else mx.array(beta))
@@ -165,6 +165,13 @@ class Cache:
         return self._page[1][row: row + 1]
 
     # time and rows
+
+    def reset(self) -> None:
+        """Forget everything and begin again at token 0; compiled steps stay valid. Not in a fork."""
+        if len(self.rings) > 1:
+            raise ValueError("reset of a forked cache; reset the cache it came from")
+        self.own.rewind(self.own.count)
+        self.own.high = 0
 
     def rewind(self, tokens: int) -> None:
         """Take the last `tokens` back. ValueError beyond `rewindable`: at least `slack` right after new

@@ -75,10 +75,8 @@ class Positions:
         return mx.array(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32))
 
     def apply(self, x: mx.array, rows: mx.array) -> mx.array:
-        """Queries or keys (..., T, heads, D) at their positions, computed in float32: (..., T, heads,
-        width).
-        """
-        return self.placed(x.astype(mx.float32), rows).astype(x.dtype)
+        """Queries or keys (..., T, heads, D) at their positions: (..., T, heads, width) float32."""
+        return self.placed(x.astype(mx.float32), rows)
 
     def turn(self, keys: mx.array, row: mx.array) -> mx.array:
         """Keys (..., width) moved by the one position of `row` (1, 2, n). PoPE's cos and sin halves turn

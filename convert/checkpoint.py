@@ -69,6 +69,8 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read an upstream checkpoint. ValueError with the path, what is wrong and what was expected."""
     path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would wait for ever
+        raise ValueError(f"{path}: not a file; expected a checkpoint written by torch.save")
     try:
         with open(path, "rb") as file:
             return _read_open(path, file)

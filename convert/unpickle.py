@@ -8,7 +8,7 @@ file is refused with that global's name. It does not know what a tensor or a che
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -53,7 +53,7 @@ def read_pickle(stream: BinaryIO, known: Mapping[str, Global],
     known (by name), an opcode that torch.save does not write, or a pickle that is damaged.
     """
     machine = _Machine(known, persistent)
-    for opcode, argument, position in pickletools.genops(stream):
+    for opcode, argument, position in _split(stream):
         if opcode.name == "STOP":
             return machine.pop()
         if opcode.name in ("GLOBAL", "INST"):  # pickletools separates module and name by a space
@@ -65,6 +65,17 @@ def read_pickle(stream: BinaryIO, known: Mapping[str, Global],
                              "writes; nothing was run")
         step(machine, argument)
     raise ValueError("the pickle has no end")
+
+
+def _split(stream: BinaryIO) -> Iterator[tuple]:
+    opcodes = pickletools.genops(stream)
+    while True:
+        try:
+            yield next(opcodes)
+        except StopIteration:
+            return
+        except ValueError as error:  # its text may quote the rest of the file
+            raise ValueError(f"the pickle is damaged: {describe(str(error))}") from None
 
 
 class _Machine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,11 @@ def as_folder(path: Path) -> Path:
     return path
 
 
+def as_pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
 def as_safetensors(path: Path) -> Path:
     save_file(make_tensors(make_config(weight_tying=False)), path)
     return path
@@ -134,7 +140,8 @@ BROKEN = {
     "hostile optimizer": (with_part("optimizer_state_dict", HOSTILE), "os.system"),
     "unexpected class": (with_part("config", name_global("argparse Namespace")), "argparse.Namespace"),
     "no such file": (lambda path: path, "No such file"),
-    "a folder": (as_folder, "Is a directory"),
+    "a folder": (as_folder, "not a file"),
+    "a pipe": (as_pipe, "not a file"),
     "empty": (with_bytes(b""), "empty"),
     "text": (with_bytes(b"epoch 3\n" * 100), "neither a zip nor a pickle"),
     "safetensors": (as_safetensors, "safetensors"),

@@ -113,6 +113,17 @@ def test_any_piece_reads_back(tmp_path_factory, piece, key):
     assert read_midi(path) == piece
 
 
+def test_later_keys_stand_at_their_bar_lines():
+    piece = Piece([[(0, 4 * 1920, 60)], []], Key(0, "major"))
+    conductor = make_midi(piece, keys=[(2000, Key(9, "minor")), (5760, Key(4, "major"))]).tracks[0]
+    now, told = 0, []
+    for message in conductor:
+        now += message.time
+        if message.type == "key_signature":
+            told.append((now, message.key))
+    assert told == [(0, "C"), (1920, "Am"), (5760, "E")]
+
+
 def test_no_voice_sounds_on_the_drum_channel():
     many = Piece([[(0, 480, 60 + number)] for number in range(12)])
     channels = [m.channel for track in make_midi(many).tracks for m in track if m.type == "note_on"]

@@ -154,6 +154,16 @@ def test_a_score_is_spelled_tied_and_clefed(tmp_path):
     assert last.count('<tie type="start" />') == last.count('<tie type="stop" />') == 1
 
 
+def test_later_keys_are_signed_and_spelled(tmp_path):
+    pytest.importorskip("music21")
+    piece = Piece([[(0, 1920, 66), (1920, 1920, 66), (3840, 1920, 66)]], Key(2, "major"))
+    keys = [(1920, Key(1, "major"))]
+    assert [mark.spelling.name for mark in engrave(piece.voices[0], piece, keys)] == ["F#4", "Gb4", "Gb4"]
+    write_musicxml(piece, tmp_path / "out.musicxml", keys=keys)
+    first, second, third = (tmp_path / "out.musicxml").read_text().split("<measure ")[1:]
+    assert "<fifths>2</fifths>" in first and "<fifths>-5</fifths>" in second and "<fifths>" not in third
+
+
 def test_chords_are_read_by_their_top_or_split(tmp_path):
     music21 = pytest.importorskip("music21")
     score = music21.stream.Score()

@@ -37,6 +37,14 @@ def test_transposing_moves_the_key_along():
     assert [note.pitch for note in higher.voices[0]] == [78, 79]
 
 
+def test_keys_change_from_the_bar_in_which_they_lie():
+    c_major, a_minor, f_major = Key(0, "major"), Key(9, "minor"), Key(5, "major")
+    piece = Piece([[(0, 4 * 1920, 60)]])
+    assert piece.keys_by_bar() == [c_major] * 4
+    assert piece.keys_by_bar([(5760, f_major), (1921, a_minor)]) == [c_major, a_minor, a_minor, f_major]
+    assert Piece([[]]).keys_by_bar([(0, a_minor), (9999, f_major)]) == [a_minor]
+
+
 def test_names_fill_up_with_the_usual_ones():
     assert Piece([[], [], [], []]).names == ("Soprano", "Alto", "Tenor", "Bass")
     assert Piece([[], [], [], []], voice_names=("Violin I",)).names == ("Violin I", "Alto", "Tenor", "Bass")

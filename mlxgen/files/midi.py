@@ -29,16 +29,23 @@ def _track(events: list[tuple[int, int, mido.Message | mido.MetaMessage]]) -> mi
     return track
 
 
-def _conductor(piece: Piece, tempo_bpm: float) -> mido.MidiTrack:
+def _signature(key: Key) -> mido.MetaMessage:
+    return mido.MetaMessage("key_signature", key=key.tonic + ("m" if key.mode == "minor" else ""))
+
+
+def _conductor(piece: Piece, tempo_bpm: float, keys: Sequence[tuple[int, Key]]) -> mido.MidiTrack:
     numerator, denominator = piece.meter
-    key = piece.key.tonic + ("m" if piece.key.mode == "minor" else "")
+    by_bar = piece.keys_by_bar(keys)
     messages = [
         mido.MetaMessage("track_name", name=_latin(piece.title)),
         mido.MetaMessage("time_signature", numerator=numerator, denominator=denominator),
-        mido.MetaMessage("key_signature", key=key),
+        _signature(by_bar[0]),
         mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo_bpm)),
     ]
-    return _track([(0, order, message) for order, message in enumerate(messages)])
+    events = [(0, order, message) for order, message in enumerate(messages)]
+    events += [(bar * piece.bar_ticks, 0, _signature(key))
+               for bar, (before, key) in enumerate(pairwise(by_bar), start=1) if key != before]
+    return _track(events)
 
 
 def _latin(text: str) -> str:
@@ -47,8 +54,10 @@ def _latin(text: str) -> str:
 
 
 def make_midi(piece: Piece, *, tempo_bpm: float | None = None, velocity: int = 80,
-              programs: Sequence[int] = ()) -> mido.MidiFile:
-    """The piece as a mido file of type 1, 480 ticks a quarter. `programs`: an instrument number per voice.
+              programs: Sequence[int] = (), keys: Sequence[tuple[int, Key]] = ()) -> mido.MidiFile:
+    """The piece as a mido file of type 1, 480 ticks a quarter.
+
+    `programs` are instrument numbers of the voices, `keys` later keys as (tick, key) rows.
 
     Raises ValueError for a tempo, velocity or program out of range, or more voices than MIDI has channels.
     """
@@ -60,7 +69,7 @@ def make_midi(piece: Piece, *, tempo_bpm: float | None = None, velocity: int = 8
     if len(piece.voices) > len(_CHANNELS):
         raise ValueError(f"{len(piece.voices)} voices: MIDI has channels for {len(_CHANNELS)}")
     file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_QUARTER)
-    file.tracks.append(_conductor(piece, tempo_bpm))
+    file.tracks.append(_conductor(piece, tempo_bpm, keys))
     for index, (voice, name) in enumerate(zip(piece.voices, piece.names, strict=True)):
         channel = _CHANNELS[index]
         events = [(0, -2, mido.MetaMessage("track_name", name=_latin(name)))]
@@ -75,9 +84,13 @@ def make_midi(piece: Piece, *, tempo_bpm: float | None = None, velocity: int = 8
 
 
 def write_midi(piece: Piece, path: str | Path, *, tempo_bpm: float | None = None, velocity: int = 80,
-               programs: Sequence[int] = ()) -> None:
-    """Write the piece to `path`, whole or not at all. The tempo is the piece's own unless given."""
-    file = make_midi(piece, tempo_bpm=tempo_bpm, velocity=velocity, programs=programs)
+               programs: Sequence[int] = (), keys: Sequence[tuple[int, Key]] = ()) -> None:
+    """Write the piece to `path`, whole or not at all; the tempo is the piece's own unless given.
+
+    `programs` are instrument numbers of the voices, `keys` later keys as (tick, key) rows: each gets its
+    signature at the bar line before it.
+    """
+    file = make_midi(piece, tempo_bpm=tempo_bpm, velocity=velocity, programs=programs, keys=keys)
     buffer = io.BytesIO()
     file.save(file=buffer)
     write_atomically(path, buffer.getvalue())

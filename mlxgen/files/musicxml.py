@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -38,7 +39,7 @@ def _make_mark(music21: ModuleType, mark: Mark, bar: int):
     return written
 
 
-def _make_part(music21: ModuleType, piece: Piece, index: int):
+def _make_part(music21: ModuleType, piece: Piece, index: int, keys: Sequence[tuple[int, Key]]):
     """One voice as a music21 part of whole bars."""
     voice, name = piece.voices[index], piece.names[index]
     part = music21.stream.Part()
@@ -47,12 +48,15 @@ def _make_part(music21: ModuleType, piece: Piece, index: int):
     part.insert(0, instrument)
     bars = [music21.stream.Measure(number=number + 1) for number in range(max(1, piece.length_bars))]
     bars[0].insert(0, getattr(music21.clef, _CLEF_CLASSES[choose_clef(voice, name)])())
-    bars[0].insert(0, music21.key.Key(piece.key.tonic.replace("b", "-"), piece.key.mode))
+    by_bar = piece.keys_by_bar(keys)
+    for bar, before, key in zip(bars, [None, *by_bar], by_bar, strict=False):
+        if key != before:
+            bar.insert(0, music21.key.Key(key.tonic.replace("b", "-"), key.mode))
     bars[0].insert(0, music21.meter.TimeSignature("{}/{}".format(*piece.meter)))
     if index == 0:
         bars[0].insert(0, music21.tempo.MetronomeMark(number=round(piece.tempo_bpm, 2)))
     before = None
-    for mark in engrave(voice, piece):
+    for mark in engrave(voice, piece, keys):
         written = _make_mark(music21, mark, piece.bar_ticks)
         if mark.tied:
             before.tie = music21.tie.Tie("continue" if before.tie else "start")
@@ -67,9 +71,10 @@ def _make_part(music21: ModuleType, piece: Piece, index: int):
     return part
 
 
-def write_musicxml(piece: Piece, path: str | Path) -> None:
+def write_musicxml(piece: Piece, path: str | Path, *, keys: Sequence[tuple[int, Key]] = ()) -> None:
     """Write a score (.musicxml): a part per voice, spelled in the key, with bars, beams, ties and rests.
 
+    `keys` are later keys, (tick, key) rows: each gets its signature at the bar line before it.
     Times are moved to the nearest 32nd. In one voice, notes that overlap are shortened and chords are reduced
     to their highest note. Raises ValueError where music21 is not installed, OSError where `path` cannot be
     written.
@@ -80,7 +85,7 @@ def write_musicxml(piece: Piece, path: str | Path) -> None:
     score = music21.stream.Score()
     score.metadata = music21.metadata.Metadata(title=piece.title or "Untitled", composer="mlxgen")
     for index in range(len(piece.voices)):
-        score.insert(0, _make_part(music21, piece, index))
+        score.insert(0, _make_part(music21, piece, index, keys))
     exporter = GeneralObjectExporter(score)
     exporter.makeNotation = False
     write_atomically(path, exporter.parse(score))

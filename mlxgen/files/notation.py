@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from mlxgen.files.voices import GRID_TICKS, on_grid
 from mlxgen.music.piece import Note, Piece
-from mlxgen.music.theory import Spelling, bar_ticks, beat_count, beat_ticks, spell_line
+from mlxgen.music.theory import Key, Spelling, bar_ticks, beat_count, beat_ticks, spell_line
 
 # The lengths that one note or rest can have: a 32nd to a breve, plain or dotted.
 VALUES_TICKS = (60, 120, 180, 240, 360, 480, 720, 960, 1440, 1920, 2880, 3840)
@@ -84,15 +85,18 @@ def one_at_a_time(voice: list[Note]) -> list[Note]:
     return ended + line[-1:]
 
 
-def engrave(voice: list[Note], piece: Piece) -> list[Mark]:
+def engrave(voice: list[Note], piece: Piece, keys: Sequence[tuple[int, Key]] = ()) -> list[Mark]:
     """One voice as written notes and rests that fill whole bars, up to the last bar of the piece.
 
-    Times are moved to the nearest 32nd; what overlaps is written `one_at_a_time`.
+    Times are moved to the nearest 32nd; what overlaps is written `one_at_a_time`. Notes are spelled in the
+    key of the bar in which they begin: the piece's, or from a tick of `keys` on another.
     """
     line = one_at_a_time([on_grid(note.start_ticks, note.end_ticks, note.pitch) for note in voice])
+    by_bar = piece.keys_by_bar(keys)
+    own_keys = [by_bar[min(note.start_ticks // piece.bar_ticks, len(by_bar) - 1)] for note in line]
     marks: list[Mark] = []
     now_ticks = 0
-    for note, spelling in zip(line, spell_line([note.pitch for note in line], piece.key), strict=True):
+    for note, spelling in zip(line, spell_line([note.pitch for note in line], own_keys), strict=True):
         marks += [Mark(start, end - start, None, False)
                   for start, end in _pieces(now_ticks, note.start_ticks, piece.meter, resting=True)]
         cuts = _pieces(note.start_ticks, note.end_ticks, piece.meter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -82,6 +83,17 @@ class Piece:
         rows = [(note.start_ticks, number, note)
                 for number, voice in enumerate(self.voices, start=1) for note in voice]
         return sorted(rows)
+
+    def keys_by_bar(self, changes: Sequence[tuple[int, Key]] = ()) -> list[Key]:
+        """The key of every bar: the piece's own until the first of `changes`, (tick, key) rows.
+
+        A change counts from the bar in which it lies.
+        """
+        keys = [self.key] * max(1, self.length_bars)
+        for ticks, key in sorted(changes):
+            bar = ticks // self.bar_ticks
+            keys[bar:] = [key] * len(keys[bar:])
+        return keys
 
     def between(self, start_ticks: int, end_ticks: int) -> Piece:
         """The notes that begin in [start_ticks, end_ticks), moved so that start_ticks is 0."""

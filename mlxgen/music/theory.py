@@ -149,14 +149,18 @@ def spell(pitch: int, key: Key, following: int | None = None) -> Spelling:
     return Spelling(step, alter, (pitch - alter) // 12 - 1)
 
 
-def spell_line(pitches: Sequence[int], key: Key) -> list[Spelling]:
-    """The spellings of one voice's pitches in time order, each seeing the next other pitch."""
+def spell_line(pitches: Sequence[int], key: Key | Sequence[Key]) -> list[Spelling]:
+    """The spellings of one voice's pitches in time order, each seeing the next other pitch.
+
+    `key` is the key of all of them, or a key for each.
+    """
+    keys = [key] * len(pitches) if isinstance(key, Key) else key
     spellings = []
     following = None
     for index in range(len(pitches) - 1, -1, -1):
         if index + 1 < len(pitches) and pitches[index + 1] != pitches[index]:
             following = pitches[index + 1]
-        spellings.append(spell(pitches[index], key, following))
+        spellings.append(spell(pitches[index], keys[index], following))
     return spellings[::-1]
 
 

@@ -11,7 +11,7 @@ from mlxgen.compose.judge import Judgement, judge, make_take, ranked, with_value
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.shards import Shards
 from mlxgen.compose.steps import ENDING_SLACK_BARS, Chunk, Step, make_prompt, tokens_per_bar
-from mlxgen.compose.stitch import stitch
+from mlxgen.compose.stitch import bar_count, stitch
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.candidates import candidates, stop_after_bars
 from mlxgen.sampling.engine import Engine
@@ -51,10 +51,12 @@ class Attempt:
         self.section = settings.plan.sections[step.section]
         self.max_tokens = self._max_tokens(chunks)
         self.prompt = make_prompt(settings, chunks, step, vocab, model.config.max_seq_len - self.max_tokens)
-        context = None
+        context, seam_ticks = None, 0
         if chunks:
             context, _ = stitch([chunk.part for chunk in chunks], settings.meter, settings.voices, vocab)
-        self.judgement = Judgement(step, self.section, settings.meter, settings.voices, context, vocab)
+            seam_ticks = sum(bar_count(chunk.ids, vocab) for chunk in chunks) * context.bar_ticks
+        self.judgement = Judgement(step, self.section, settings.meter, settings.voices, context, seam_ticks,
+                                   vocab)
         self._drawn = 0
 
     def _max_tokens(self, chunks: Sequence[Chunk]) -> int:

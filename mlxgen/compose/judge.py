@@ -26,11 +26,11 @@ CADENCE_WEIGHT = 0.15     # how much the density of cadences counts in a section
 
 @dataclass(frozen=True)
 class Take:
-    """A candidate made into whole bars. `surprisal` is the mean of -log p of its drawn ids, in nats."""
+    """A candidate made into whole bars. `nats` is -log p of each drawn id that was kept."""
 
     number: int
     ids: list[int]
-    surprisal: float
+    nats: list[float]
     drawn: int
     ended: str | None = None
     cadence: Cadence | None = None
@@ -38,13 +38,14 @@ class Take:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the candidates of one chunk are measured against."""
+    """What the candidates of one chunk are measured against; their tick 0 is `seam_ticks` of the context."""
 
     step: Step
     section: Section
     meter: tuple[int, int]
     voices: int
     context: Piece | None
+    seam_ticks: int
     vocab: Vocab
 
     def piece(self, ids: Sequence[int]) -> Piece:
@@ -67,8 +68,8 @@ def make_take(judgement: Judgement, number: int, opening: Sequence[int], candida
     if step.closing:
         ids, cadence = _close(judgement, ids)
     kept = max(1, min(len(ids) - len(opening), len(candidate.logprobs)))
-    surprisal = -sum(candidate.logprobs[:kept]) / kept
-    return Take(number, list(ids), surprisal, len(candidate.ids), candidate.ended, cadence)
+    nats = [-logprob for logprob in candidate.logprobs[:kept]]
+    return Take(number, list(ids), nats, len(candidate.ids), candidate.ended, cadence)
 
 
 def _close(judgement: Judgement, ids: list[int]) -> tuple[list[int], Cadence | None]:
@@ -109,11 +110,12 @@ def judge(judgement: Judgement, takes: Sequence[Take]) -> list[dict]:
     rows = []
     for take in takes:
         piece = judgement.piece(take.ids)
-        result = score(piece, judgement.context, last=last)
+        result = score(piece, judgement.context, last=last, surprisal=take.nats,
+                       seam_ticks=judgement.seam_ticks if judgement.context else None)
         rows.append({
             "number": take.number, "score": _figure(result.composite),
             "dimensions": {name: _figure(value) for name, value in result.dimensions.items()},
-            "surprisal": _figure(take.surprisal), "tokens": take.drawn,
+            "surprisal": _figure(statistics.fmean(take.nats)), "tokens": take.drawn,
             "bars": bar_count(take.ids, judgement.vocab), "ended": take.ended,
             "cadence": take.cadence.kind if take.cadence else "",
             "cadence_weight": _figure(take.cadence.weight) if take.cadence else 0.0,

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -13,6 +17,7 @@ from mlxgen.music.decode import Decoder
 from mlxgen.music.prompt import Conditioning, make_prompt
 from mlxgen.music.theory import Key
 from mlxgen.sampling.candidates import candidates, stop_after_bars
+from mlxgen.sampling.compiling import can_compile
 from mlxgen.sampling.engine import Engine
 from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet
 from mlxgen.sampling.sampler import SamplingParams, gumbel_noise, make_row_keys
@@ -65,6 +70,40 @@ def test_batch_row_equals_single_run(rows, soft):
     batch = [fork.step().ids for _ in range(80)]
     for row in range(rows):
         assert drawn(make_engine(rules=rules, seed=20 + row), 80) == [ids[row] for ids in batch]
+
+
+def test_compiled_equals_eager():
+    """2,000 ids through growing and wrapping caches. The first run on a machine compiles kernels."""
+    compiled, eager = make_engine(seed=5, compiled=True, window=300), make_engine(
+        seed=5, compiled=False, window=300)
+    assert drawn(compiled, 2000) == drawn(eager, 2000)
+    compiled.rewind(20)
+    eager.rewind(20)
+    assert drawn(compiled, 50) == drawn(eager, 50)
+
+
+def test_without_a_compiler_steps_run_and_say_so(tmp_path):
+    """In a process without PATH: one line of notice, the same ids as here."""
+    script = ("from test_engine import *; print(drawn(make_engine(seed=5, compiled=True), 30)); "
+              "make_engine(compiled=True)")
+    here = Path(__file__).resolve().parent
+    environment = {"PATH": str(tmp_path), "TMPDIR": str(tmp_path),
+                   "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(drawn(make_engine(seed=5), 30))
+    if mx.default_device() != mx.gpu:
+        assert done.stderr.count("uncompiled") == 1 and len(done.stderr.splitlines()) == 1
+
+
+def test_compile_switched_off(monkeypatch):
+    monkeypatch.setenv("MLX_DISABLE_COMPILE", "1")
+    can_compile.cache_clear()
+    try:
+        assert not make_engine(compiled=True).compiled
+    finally:
+        monkeypatch.undo()
+        can_compile.cache_clear()
 
 
 def test_seeds_differ_and_repeat():

@@ -229,6 +229,17 @@ def test_key_change_inside_is_followed():
     assert (after.place, after.register) == (before.place, before.register)
 
 
+def test_bias_moves_logits_and_nothing_else():
+    vocab = make_vocab()
+    plain, biased = (make_rules(vocab, RuleSet(bias=bias)) for bias in ((), ((vocab["TimeShift_240"], -1.5),)))
+    (row,) = plain.scan(make_prompt(Conditioning(form="fugue"), Key(0, "major"), vocab))
+    shift = np.array(logits_after(biased, row) - logits_after(plain, row))[0]
+    assert np.flatnonzero(np.nan_to_num(shift)).tolist() == [vocab["TimeShift_240"]]
+    assert plain.key == biased.key
+    with pytest.raises(ValueError, match="id 999"):
+        make_rules(vocab, RuleSet(bias=((999, 1.0),)))
+
+
 def test_unknown_rules_are_named():
     with pytest.raises(ValueError, match="swing"):
         RuleSet(soft={"swing"})

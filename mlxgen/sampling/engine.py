@@ -15,7 +15,8 @@ import mlx.core as mx
 
 from mlxgen.music.decode import Decoder
 from mlxgen.music.vocab import Vocab
-from mlxgen.sampling.rules import RowState, RuleSet, make_rules
+from mlxgen.sampling.compiling import can_compile, remember_kernels, should_compile
+from mlxgen.sampling.rules import RowState, Rules, RuleSet, make_rules
 from mlxgen.sampling.sampler import (
     SamplingParams,
     apply_filters,
@@ -45,15 +46,17 @@ class Engine:
 
     seed: row r of a fork draws with seed + r unless told otherwise; a row's draws depend on (its seed, the
     position) alone. window, prefix: see `model.make_cache`. slack: how many ids `rewind` can take back.
+    compiled: run steps through mx.compile; None: where that is free or was paid for before (compiling.py).
     `params` and `rules` may be assigned between steps and hold from the next id on.
     """
 
     def __init__(self, model, vocab: Vocab, *, params: SamplingParams | None = None,
                  rules: RuleSet | None = None, seed: int = 0, window: int | None = None, prefix: int = 0,
-                 slack: int = 64, compiled: bool = True):
+                 slack: int = 64, compiled: bool | None = None):
         if slack < 1:
             raise ValueError(f"slack {slack}: expected 1 or more")
-        self.model, self.vocab, self.slack, self.compiled = model, vocab, slack, compiled
+        self.model, self.vocab, self.slack = model, vocab, slack
+        self.compiled = should_compile() if compiled is None else compiled and can_compile()
         self.cache = model.make_cache(batch=1, window=window, prefix=prefix, slack=slack + 1)
         self.seeds = [int(seed)]
         self._row_keys = make_row_keys(self.seeds)
@@ -67,6 +70,8 @@ class Engine:
         self._arrays: tuple[mx.array, ...] = ()
         self._pending: mx.array | None = None  # (B, 1): the id that the next step feeds
         self._ahead: list[tuple[mx.array, mx.array, tuple]] = []
+        self._steps: dict[tuple, Callable] = {}
+        self._new_kernels = False
         self._noise: tuple[int, mx.array] | None = None  # first position, (positions, B, V)
         self._reader = _Reader(Decoder(vocab), slack)
 
@@ -150,6 +155,9 @@ class Engine:
             self._ahead.append(self._body(ids, state, self._position + 1))
             mx.async_eval(self._ahead[0][:2])
         result = StepResult(ids.squeeze(-1).tolist(), logprobs.tolist())
+        if self._new_kernels:
+            remember_kernels()
+            self._new_kernels = False
         self._pending = ids
         self._states.append(state)
         self._history.append(result.ids)
@@ -242,11 +250,41 @@ class Engine:
 
     def _body(self, ids: mx.array, state: tuple, position: int) -> tuple[mx.array, mx.array, tuple]:
         """Feed `ids` (B, 1), draw the ids at `position`: (ids (B, 1), logprobs (B,), rule state)."""
-        logits = self.model(ids, cache=self.cache)[:, -1, :len(self.vocab)]
-        allowed = self._rules.apply(logits, state, self._arrays)
-        filtered = apply_filters(allowed, self._knobs, self._params.top_k > 0, self._params.top_p < 1)
-        drawn = draw(filtered, self._noise_at(position), self._knobs)
-        return drawn, apply_log_probability(logits, drawn), self._rules.advance(state, drawn, self._arrays)
+        held = self.cache.begin_step()
+        step = self._step_for(self.cache.shape)
+        noise = self._noise_at(position)
+        drawn, logprobs, state, written = step(ids, held, state, self._arrays, self._knobs, noise)
+        del held  # whoever holds a ring while it is written makes MLX copy it
+        self.cache.end_step(written)
+        return drawn, logprobs, state
+
+    def _step_for(self, shape) -> Callable:
+        """The step for this shape of cache, these rules and filters, compiled once."""
+        filters = self._params.top_k > 0, self._params.top_p < 1
+        key = shape, self._rules.key, filters
+        if key not in self._steps:
+            step = make_step(self.model, self._rules, shape, filters)
+            self._steps[key] = mx.compile(step) if self.compiled else step
+            self._new_kernels = self.compiled
+        return self._steps[key]
+
+
+def make_step(model, rules: Rules, shape, filters: tuple[bool, bool]) -> Callable:
+    """The step as a pure function: feed ids, apply rules and filters, draw, advance the rules.
+
+    (ids (B, 1), cache state, rule state, rule arrays, knobs, noise (B, V)) ->
+    (drawn (B, 1), logprobs (B,), rule state, written cache arrays).
+    """
+    size = len(rules.vocab)
+
+    def step(ids, held, state, arrays, knobs, noise):
+        logits, written = model.step_logits(ids, held, shape)
+        logits = logits[:, :size]
+        allowed = rules.apply(logits, state, arrays)
+        drawn = draw(apply_filters(allowed, knobs, *filters), noise, knobs)
+        return drawn, apply_log_probability(logits, drawn), rules.advance(state, drawn, arrays), written
+
+    return step
 
 
 def _repeat(state: tuple[mx.array, ...], n: int) -> tuple[mx.array, ...]:

@@ -38,12 +38,14 @@ class RuleSet:
     pitches are those of each voice. soft: names out of SOFT_RULES (UPSTREAM_RULES is all of them).
     eos: "allow" an end after any note; "mask" it for ever; "ask" for one: it is pressed for, and comes
     with the lowest voice on the first or the middle beat of a bar.
+    bias: (id, offset) pairs added to the logits; another bias compiles nothing anew.
     """
 
     grammar: bool = True
     ranges: bool = True
     soft: frozenset[str] = frozenset()
     eos: str = "allow"
+    bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "soft", frozenset(self.soft))
@@ -79,6 +81,10 @@ class Rules:
             if name in vocab and ruleset.grammar:
                 bias[vocab[name]] = -mx.inf
         bias[vocab["EOS"]] = {"allow": 0.0, "mask": -mx.inf, "ask": EOS_ASK_BIAS}[ruleset.eos]
+        for token, offset in ruleset.bias:
+            if not 0 <= token < len(vocab):
+                raise ValueError(f"bias: id {token}; expected 0 to {len(vocab) - 1}")
+            bias[token] += offset
         self._bias = mx.array([bias])  # (1, V)
         self._tables: dict[Context, tuple] = {}
 

@@ -32,8 +32,10 @@ def make_settings(values: dict, model_folder: Path) -> ChainSettings:
     plan = _plan(values)
     values = {**values, **{name: plan.defaults[name] for name in ("form", "key", "style", "meter")
                            if values.get(name) is None and name in plan.defaults}}
-    theme = options.read_theme(values["theme"], values["theme_bars"]) if values["theme"] else None
-    from_file = theme is not None and not values["theme"].count(":")
+    theme = None
+    if values["theme"] is not None:
+        theme = options.read_theme(values["theme"], values["theme_bars"])
+    from_file = theme is not None and options.is_score_file(values["theme"])
     key = theme.key if from_file and not values["key"] else Key.parse(values["key"] or options.DEFAULT_KEY)
     if from_file and values["meter"] is None:
         values["meter"] = theme.meter

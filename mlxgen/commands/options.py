@@ -120,15 +120,24 @@ def make_sampling(values: dict, form: str, model_folder: Path):
     from mlxgen.sampling.sampler import SamplingParams
 
     defaults = load_generation_defaults(model_folder)
-    for_form = defaults.get("forms", {}).get(form, {})
+    for_form = _object(_object(defaults, "forms", model_folder), form, model_folder)
     chosen = {}
     for name in ("temperature", "min_p"):
         value = values.get(name)
         if value is None:
             value = for_form.get(name, defaults.get(name))
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"{model_folder}: generation: {name} {value!r}; expected a number")
         if value is not None:
             chosen[name] = value
     return SamplingParams(top_k=values["top_k"], top_p=values["top_p"], **chosen)
+
+
+def _object(data: dict, name: str, model_folder: Path) -> dict:
+    found = data.get(name, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"{model_folder}: generation: {name} {found!r}; expected an object")
+    return found
 
 
 def soft_rules(text: str) -> tuple[str, ...]:
@@ -140,15 +149,19 @@ def soft_rules(text: str) -> tuple[str, ...]:
     return tuple(sorted(name.strip() for name in text.split(",") if name.strip()))
 
 
+def is_score_file(text: str) -> bool:
+    """Whether a theme is a file's name; otherwise it is notes."""
+    return Path(text).suffix.lower() in SCORE_SUFFIXES
+
+
 def read_theme(text: str, bars: int | None = None):
     """A file's path or notes as text -> Piece. Raises ValueError that says what was expected."""
     from mlxgen.music.piece import Piece
 
-    path = Path(text)
-    if path.suffix.lower() in SCORE_SUFFIXES or path.is_file():
+    if is_score_file(text):
         from mlxgen.files.read import read_score
 
-        piece = read_score(path)
+        piece = read_score(Path(text))
     else:
         from mlxgen.music.theme import parse_theme
 

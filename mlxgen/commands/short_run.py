@@ -14,7 +14,7 @@ from mlxgen.commands.long_run import default_name, make_settings
 from mlxgen.commands.progress import RunView
 from mlxgen.compose.run_folder import free_folder, versions
 from mlxgen.compose.settings import ChainSettings
-from mlxgen.compose.single import Kept, compose_short
+from mlxgen.compose.single import Kept, check_short, compose_short
 from mlxgen.files.atomic import write_atomically
 from mlxgen.files.midi import write_midi
 from mlxgen.model.load import load
@@ -27,9 +27,11 @@ def run(values: dict) -> int:
                    "chunk_tokens": values["max_tokens"]}
     settings = make_settings(long_values, model_folder)
     model, vocab = load(model_folder)
+    check_short(settings, vocab, model.config.max_seq_len, values["keep"])
+    folder = values["out"] or free_folder(Path("runs") / default_name(settings))
+    folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is found now, not afterwards
     with RunView(settings, "all at once") as view:
         kept = compose_short(model, vocab, settings, values["keep"], report=view.progress)
-    folder = values["out"] or free_folder(Path("runs") / default_name(settings))
     _write(folder, kept, settings, values["picture"])
     click.echo(f"kept {len(kept)} of {settings.num_candidates}, seed {settings.seed}; "
                f"composed in {time.monotonic() - view.started_s:.0f} s", err=True)
@@ -37,7 +39,6 @@ def run(values: dict) -> int:
 
 
 def _write(folder: Path, kept: Sequence[Kept], settings: ChainSettings, picture: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for place, (piece, row) in enumerate(((one.piece, one.row) for one in kept), start=1):
         path = folder / f"piece-{place}.mid"
         write_midi(piece, path)

@@ -82,6 +82,9 @@ class RunFolder:
             raise ValueError(f"{file}: not JSON ({error})") from None
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise ValueError(f"{file}: expected format {FORMAT!r}")
+        model = manifest.get("model")
+        if not isinstance(model, dict) or not {"folder", "sha256"} <= set(model):
+            raise ValueError(f"{file}: says nothing of the model; expected its folder and sha256")
         return cls(path, manifest)
 
     @property

@@ -41,11 +41,9 @@ def compose_short(model, vocab: Vocab, settings: ChainSettings, keep: int, *,
 
     Raises ValueError when nothing fits, or no candidate finishes a bar.
     """
-    if not 1 <= keep <= settings.num_candidates:
-        raise ValueError(f"keep {keep}: expected 1 to the number of candidates, {settings.num_candidates}")
+    check_short(settings, vocab, model.config.max_seq_len, keep)
     if settings.conditioning.encoding == "sequential":
         return _compose_sequential(model, vocab, settings, keep)
-    check_settings(settings, vocab, model.config.max_seq_len)
     step = next_step(settings, [], vocab)
     attempt = Attempt(model, vocab, settings, [], replace(step, closing=True, last=True), shards=Shards(),
                       report=report)
@@ -53,6 +51,20 @@ def compose_short(model, vocab: Vocab, settings: ChainSettings, keep: int, *,
     chosen = best_first(rows, attempt.step)[:keep]
     return [Kept(stitched(settings, [attempt.chunk(rows, takes, row["number"])], vocab)[0], row)
             for row in chosen]
+
+
+def check_short(settings: ChainSettings, vocab: Vocab, max_seq_len: int, keep: int) -> None:
+    """ValueError for what `compose_short` would stumble over."""
+    if not 1 <= keep <= settings.num_candidates:
+        raise ValueError(f"keep {keep}: expected 1 to the number of candidates, {settings.num_candidates}")
+    if settings.conditioning.encoding != "sequential":
+        check_settings(settings, vocab, max_seq_len)
+        return
+    if "VOICE_SEP" not in vocab:
+        raise ValueError("encoding 'sequential': the vocabulary has no VOICE_SEP token")
+    prompt = len(_sequential_prompt(settings, vocab))
+    if prompt >= max_seq_len:
+        raise ValueError(f"theme: makes a prompt of {prompt} ids; the model holds {max_seq_len}")
 
 
 def _sequential_prompt(settings: ChainSettings, vocab: Vocab) -> list[int]:
@@ -66,12 +78,8 @@ def _sequential_prompt(settings: ChainSettings, vocab: Vocab) -> list[int]:
 
 
 def _compose_sequential(model, vocab: Vocab, settings: ChainSettings, keep: int) -> list[Kept]:
-    if "VOICE_SEP" not in vocab:
-        raise ValueError("encoding 'sequential': the vocabulary has no VOICE_SEP token")
     prompt = _sequential_prompt(settings, vocab)
     room = model.config.max_seq_len - len(prompt)
-    if room < 1:
-        raise ValueError(f"theme: {len(prompt)} ids, the model holds {model.config.max_seq_len}")
     engine = Engine(model, vocab, params=settings.sampling, prefix=0,
                     rules=RuleSet(soft=frozenset(settings.soft_rules)))
     engine.prefill(prompt)

@@ -34,7 +34,10 @@ def load_generation_defaults(folder: str | Path) -> dict:
     """The optional `generation` object of config.json (temperature, min_p, perhaps per form); {} without
     one.
     """
-    return dict(read_config(folder).get("generation") or {})
+    found = read_config(folder).get("generation") or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{Path(folder) / 'config.json'}: generation {found!r}; expected an object")
+    return dict(found)
 
 
 def load_weights(path: Path) -> dict[str, mx.array]:
@@ -64,6 +67,8 @@ def load(folder: str | Path, dtype: str | mx.Dtype | None = None) -> tuple[Model
 
 def choose_dtype(asked: str | mx.Dtype | None, stored: str | None) -> mx.Dtype:
     name = asked
+    if stored is not None and stored not in DTYPES:
+        raise ValueError(f"dtype {stored!r}; expected one of {', '.join(DTYPES)}")
     if asked is None:
         name = "float32" if mx.default_device().type == mx.DeviceType.cpu else stored or "float16"
     name = next((key for key, dtype in DTYPES.items() if dtype == name), name)

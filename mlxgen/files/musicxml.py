@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,7 +170,10 @@ def _meter(music21: ModuleType, part) -> tuple[tuple[int, int], int]:
 
 def _parse(music21: ModuleType, path: Path):
     try:
-        score = music21.converter.parse(path, format="musicxml", forceSource=True)
+        with warnings.catch_warnings():
+            # About hairpins and dashes that music21 cannot place; no note depends on them.
+            warnings.simplefilter("ignore", music21.musicxml.xmlObjects.MusicXMLWarning)
+            score = music21.converter.parse(path, format="musicxml", forceSource=True)
     except (music21.exceptions21.Music21Exception, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path}: music21 cannot read it ({type(error).__name__}: {error})") from None
     return score.toSoundingPitch()

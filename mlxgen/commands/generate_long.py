@@ -8,7 +8,7 @@ import click
 
 from mlxgen.commands import options
 
-DEFAULT_CHUNKS = 3
+DEFAULT_CHUNKS = 6
 
 
 @click.command("generate-long")
@@ -20,11 +20,11 @@ DEFAULT_CHUNKS = 3
 @click.option("--plan", "plan_name", metavar="PLAN", default=None,
               help="A section plan: a TOML file, or one of sonata-movement, fugue, chorale-prelude, "
                    "minuet-and-trio.")
-@click.option("--overlap", type=click.IntRange(1), default=512, show_default=True,
-              help="Ids of the music so far that a chunk sees; cut back to a bar line.")
+@click.option("--overlap", type=click.IntRange(1), default=None,
+              help="Ids of the music so far that a chunk sees; cut back to a bar line.  [default: 640]")
 @click.option("--chunk-tokens", type=click.IntRange(16), default=None,
-              help="New ids in a chunk.  [default: as many as --overlap]")
-@click.option("--num-candidates", "-n", type=click.IntRange(1, 10_000), default=8, show_default=True,
+              help="New ids in a chunk.  [default: as many as --overlap; 320 without either]")
+@click.option("--num-candidates", "-n", type=click.IntRange(1, 10_000), default=16, show_default=True,
               help="Candidates for each chunk; the best one is kept.")
 @options.sampling_options
 @options.theme_options

@@ -22,7 +22,7 @@ from mlxgen.compose.shards import Shards
 from mlxgen.model.load import load, load_generation_defaults
 from mlxgen.music.theory import Key
 
-DEFAULT_CHUNKS = 3
+DEFAULT_CHUNKS, DEFAULT_OVERLAP, DEFAULT_CHUNK_TOKENS = 6, 640, 320
 INTERRUPTED = 130
 _SEED_STEP = 1_000_003  # pieces of one --count differ in their seeds by multiples of this
 
@@ -44,8 +44,8 @@ def make_settings(values: dict, model_folder: Path) -> ChainSettings:
         conditioning = replace(conditioning, length_bars=_length_bars(plan, values, conditioning))
     seed = values["seed"] if values["seed"] is not None else options.new_seed()
     return ChainSettings(
-        conditioning=conditioning, key=key, plan=plan, overlap=values["overlap"],
-        chunk_tokens=values["chunk_tokens"] or max(16, values["overlap"]),
+        conditioning=conditioning, key=key, plan=plan, overlap=values["overlap"] or DEFAULT_OVERLAP,
+        chunk_tokens=_chunk_tokens(values),
         num_candidates=values["num_candidates"],
         sampling=options.make_sampling(values, conditioning.form, model_folder),
         soft_rules=options.soft_rules(values["soft_rules"]), seed=seed,
@@ -66,9 +66,14 @@ def _plan(values: dict) -> Plan:
     return simple_plan(chunks=values["chunks"] or DEFAULT_CHUNKS)
 
 
+def _chunk_tokens(values: dict) -> int:
+    """Half of a window is context, as upstream's plan has it, unless the user says otherwise."""
+    return values["chunk_tokens"] or max(16, values["overlap"] or DEFAULT_CHUNK_TOKENS)
+
+
 def _length_bars(plan: Plan, values: dict, conditioning) -> int:
     """How long the piece will be, for the model's LENGTH token."""
-    per_chunk = values["chunk_tokens"] or values["overlap"]
+    per_chunk = _chunk_tokens(values)
     per_bar = ChainSettings(conditioning, Key(0, "major"), plan).tokens_per_bar()
     bars = [section.bars or (section.chunks or 0) * per_chunk / per_bar for section in plan.sections]
     return max(1, round(sum(bars)))
@@ -131,19 +136,19 @@ def _finish(runs: Sequence[_Run], model, vocab, shards: Shards, values: dict, re
 
 
 def _compose(run: _Run, model, vocab, shards: Shards, view: RunView, values: dict) -> None:
-    written = False
+    written, form = False, run.settings.conditioning.form
     for chunk in compose(model, vocab, run.settings, run.chunks, shards=shards, report=view.progress):
         run.chunks.append(chunk)
         if run.folder is not None:
             run.folder.save_chunk(len(run.chunks), chunk)
-            write_piece(run.path, outline(run.settings, run.chunks, vocab), values["picture"])
+            write_piece(run.path, outline(run.settings, run.chunks, vocab), form, values["picture"])
         view.chunk_done(run.chunks)
         written = True
     if run.folder is None:
         return
     drawn = outline(run.settings, run.chunks, vocab)
     if not written:
-        write_piece(run.path, drawn, values["picture"])
+        write_piece(run.path, drawn, form, values["picture"])
     if values["report"]:
         from mlxgen.compose.report import write_report
 

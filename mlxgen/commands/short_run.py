@@ -12,6 +12,7 @@ import click
 from mlxgen.commands import options
 from mlxgen.commands.long_run import default_name, make_settings
 from mlxgen.commands.progress import RunView
+from mlxgen.compose.outputs import programs_of
 from mlxgen.compose.run_folder import free_folder, versions
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.single import Kept, check_short, compose_short
@@ -41,7 +42,7 @@ def run(values: dict) -> int:
 def _write(folder: Path, kept: Sequence[Kept], settings: ChainSettings, picture: bool) -> None:
     for place, (piece, row) in enumerate(((one.piece, one.row) for one in kept), start=1):
         path = folder / f"piece-{place}.mid"
-        write_midi(piece, path)
+        write_midi(piece, path, programs=programs_of(settings.conditioning.form, piece))
         if picture:
             from mlxgen.files.pianoroll import draw_pianoroll
 

@@ -7,6 +7,7 @@ comes out, and hands it back in to go on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mlxgen.compose.attempt import Attempt, Report
 from mlxgen.compose.settings import ChainSettings
@@ -16,6 +17,9 @@ from mlxgen.compose.stitch import stitch
 from mlxgen.music.piece import Piece
 from mlxgen.music.prompt import make_prefix
 from mlxgen.music.vocab import Vocab
+
+VOICE_NAMES = {"quartet": ("Violin I", "Violin II", "Viola", "Cello"),
+               "trio_sonata": ("Violin I", "Violin II", "Bass")}
 
 
 def compose(model, vocab: Vocab, settings: ChainSettings, done: Sequence[Chunk] = (), *,
@@ -54,5 +58,6 @@ def check_settings(settings: ChainSettings, vocab: Vocab, max_seq_len: int) -> N
 def stitched(settings: ChainSettings, chunks: Sequence[Chunk], vocab: Vocab) -> tuple[Piece, list[int]]:
     """The piece so far, in the home key, and the tick at which each chunk begins."""
     title = settings.plan.title or f"{settings.conditioning.form} in {settings.key.name}"
-    return stitch([chunk.part for chunk in chunks], settings.meter, settings.voices, vocab,
-                  settings.tempo_bpm, title)
+    piece, starts_ticks = stitch([chunk.part for chunk in chunks], settings.meter, settings.voices, vocab,
+                                 settings.tempo_bpm, title)
+    return replace(piece, voice_names=VOICE_NAMES.get(settings.conditioning.form or "", ())), starts_ticks

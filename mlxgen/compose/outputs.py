@@ -17,6 +17,11 @@ from mlxgen.music.piece import Piece
 from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 
+CHURCH_ORGAN, HARPSICHORD, VIOLIN, VIOLA, CELLO = 19, 6, 40, 41, 42
+PROGRAMS = {"quartet": (VIOLIN, VIOLIN, VIOLA, CELLO), "trio_sonata": (VIOLIN, VIOLIN, CELLO),
+            "sonata": (HARPSICHORD,), "invention": (HARPSICHORD,), "sinfonia": (HARPSICHORD,),
+            "2-part": (HARPSICHORD,)}
+
 
 class Outline(NamedTuple):
     """A piece and the places in it that a listener may want to find, in ticks."""
@@ -39,13 +44,19 @@ def outline(settings: ChainSettings, chunks: Sequence[Chunk], vocab: Vocab) -> O
     return Outline(piece, starts[1:], sections, keys)
 
 
-def write_piece(folder: Path, drawn: Outline, picture: bool = True) -> Path:
+def programs_of(form: str | None, piece: Piece) -> list[int]:
+    """A General MIDI program for each voice of a form."""
+    programs = PROGRAMS.get(form or "", (CHURCH_ORGAN,))
+    return [programs[min(voice, len(programs) - 1)] for voice in range(len(piece.voices))]
+
+
+def write_piece(folder: Path, drawn: Outline, form: str | None, picture: bool = True) -> Path:
     """piece.mid, outline.json and a piano roll in `folder`; returns the MIDI file's path."""
     path = folder / "piece.mid"
     places = {"seams": drawn.seams, "sections": drawn.sections,
               "keys": [[tick, key.name] for tick, key in drawn.keys]}
     write_atomically(folder / "outline.json", (json.dumps(places) + "\n").encode())
-    write_midi(drawn.piece, path)
+    write_midi(drawn.piece, path, keys=drawn.keys[1:], programs=programs_of(form, drawn.piece))
     if picture:
         write_picture(drawn, folder / "piece.svg")
     return path

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from convert.upstream import translate_config
 from mlxgen.model.config import ModelConfig
 
 MODULE = "bach_gen.model.config"
@@ -71,20 +72,7 @@ def to_upstream(config: ModelConfig, dropout: float) -> UpstreamConfig:
 
 
 def from_upstream(config: UpstreamConfig) -> ModelConfig:
-    return ModelConfig(
-        vocab_size=config.vocab_size,
-        embed_dim=config.embed_dim,
-        num_heads=config.num_heads,
-        num_kv_heads=config.num_kv_heads or config.num_heads,
-        num_layers=config.num_layers,
-        ffn_dim=config.swiglu_dim,
-        max_seq_len=config.max_seq_len,
-        rope_theta=config.rope_theta,
-        pos_encoding=config.pos_encoding,
-        drope=config.drope_trained,
-        weight_tying=config.weight_tying,
-        train_seq_len=config.drope_train_seq_len or 0,
-    )
+    return translate_config(vars(config), config.vocab_size)
 
 
 def save(path: Path, model, optimizers, config: ModelConfig, dropout: float, state: dict) -> None:

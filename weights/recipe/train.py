@@ -37,7 +37,6 @@ from .windows import by_form, make_windows, measure_windows
 # Until this share of the budget: crop lengths, drawn with equal chance. Short crops are cheaper a token and
 # teach the grammar; the last stages teach the memory that chunks and streams need.
 STAGES = ((0.20, (256,)), (0.55, (512,)), (0.85, (1024,)), (1.0, (1024, 2048)))
-WARMUP_STEPS = 100
 DECAY_FROM = 0.60
 FINAL_LR_SHARE = 0.02
 LOG_EVERY_STEPS = 20
@@ -54,6 +53,7 @@ class Settings:
     dropout: float = 0.0
     tokens_per_step: int = 4096
     shortest: int = 256
+    warmup_steps: int = 100
     clip: float = 1.0
     steps: int = 0
     minutes: float = 0.0
@@ -68,7 +68,7 @@ def learning_rate(settings: Settings, step: int, progress: float) -> float:
 
     The level part can be resumed with a larger budget.
     """
-    warm = min(1.0, (step + 1) / WARMUP_STEPS)
+    warm = min(1.0, (step + 1) / settings.warmup_steps)
     fall = max(0.0, (progress - DECAY_FROM) / (1 - DECAY_FROM))
     return settings.lr * warm * (1 - (1 - FINAL_LR_SHARE) * min(fall, 1.0))
 
@@ -206,9 +206,20 @@ class Trainer:
         return self.state["val_loss"]
 
     def run(self) -> None:
-        settings = self.settings
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self.stop)
+        """Train until the budget is spent or a signal comes; whole checkpoints in either case."""
+        handlers = {name: signal.signal(name, self.stop) for name in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self._loop()
+        finally:
+            for name, handler in handlers.items():
+                signal.signal(name, handler)
+        self.validate()
+        self.save("latest.pt")
+        if not self._stopping:
+            shutil.copyfile(self.out / "latest.pt", self.out / "final.tmp")
+            os.replace(self.out / "final.tmp", self.out / "final.pt")
+
+    def _loop(self) -> None:
         clock = saved = validated = time.monotonic()
         losses, counted_from = [], (self.state["tokens"], clock)
         while self.progress < 1 and not self._stopping:
@@ -220,27 +231,25 @@ class Trainer:
             if before < DECAY_FROM <= self.progress:
                 self.save("trunk.pt")
             if self.state["step"] % LOG_EVERY_STEPS == 0:
-                rate = (self.state["tokens"] - counted_from[0]) / max(now - counted_from[1], 1e-9)
-                left_s = self.state["elapsed_s"] * (1 / max(self.progress, 1e-9) - 1)
-                self.log(
-                    loss=round(sum(losses) / len(losses), 4),
-                    lr=learning_rate(settings, self.state["step"], before),
-                    progress=round(self.progress, 4),
-                    tokens_per_s=round(rate),
-                    minutes_left=round(left_s / 60, 1),
-                )
+                tokens_per_s = (self.state["tokens"] - counted_from[0]) / max(now - counted_from[1], 1e-9)
+                self._log_training(losses, before, tokens_per_s)
                 losses, counted_from = [], (self.state["tokens"], now)
-            if now - saved > settings.save_every_s:
+            if now - saved > self.settings.save_every_s:
                 self.save("latest.pt")
                 saved = now
-            if now - validated > settings.valid_every_s:
+            if now - validated > self.settings.valid_every_s:
                 self.validate()
                 validated = time.monotonic()
-        self.validate()
-        self.save("latest.pt")
-        if not self._stopping:
-            shutil.copyfile(self.out / "latest.pt", self.out / "final.tmp")
-            os.replace(self.out / "final.tmp", self.out / "final.pt")
+
+    def _log_training(self, losses: list[float], progress: float, tokens_per_s: float) -> None:
+        left_s = self.state["elapsed_s"] * (1 / max(self.progress, 1e-9) - 1)
+        self.log(
+            loss=round(sum(losses) / len(losses), 4),
+            progress=round(progress, 4),
+            lr=learning_rate(self.settings, self.state["step"], progress),
+            tokens_per_s=round(tokens_per_s),
+            minutes_left=round(left_s / 60, 1),
+        )
 
 
 def main() -> None:
@@ -249,9 +258,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of the built corpus")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
-    parser.add_argument(
-        "--start", type=Path, help="checkpoint to start from when --out is new"
-    )
+    parser.add_argument("--start", type=Path, help="checkpoint to start from when --out is new")
     parser.add_argument("--threads", type=int, default=0)
     shape = {
         "embed_dim": 256,

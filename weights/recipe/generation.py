@@ -1,0 +1,106 @@
+"""Unselected pieces of a model folder: batches through the engine, kept as lines that can be resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mlxgen.music.decode import decode
+from mlxgen.music.piece import Piece
+from mlxgen.music.prompt import Conditioning, make_prompt
+from mlxgen.music.theory import Key
+from mlxgen.music.vocab import Vocab
+
+BATCH = 10
+
+# What a form is asked for when nothing else is said: style, meter, and keys taken in turn.
+STYLE_OF_FORM = {
+    "chorale": "bach",
+    "fugue": "bach",
+    "invention": "bach",
+    "sinfonia": "bach",
+    "quartet": "classical",
+    "motet": "renaissance",
+    "trio_sonata": "baroque",
+}
+KEYS = (Key(0, "major"), Key(2, "minor"), Key(7, "major"), Key(9, "minor"), Key(10, "major"))
+MAX_TOKENS = {"chorale": 1200, "invention": 1600, "fugue": 2400, "quartet": 2400}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to generate: a prompt's words and how to draw."""
+
+    form: str
+    temperature: float = 0.9
+    min_p: float = 0.03
+    soft: bool = False
+    max_tokens: int = 1200
+    bars: int = 0  # stop after so many bars; 0: when the piece ends
+    words: dict[str, str | int] = field(default_factory=dict)
+
+    def conditioning(self) -> Conditioning:
+        said = {"form": self.form, "style": STYLE_OF_FORM.get(self.form, "bach"), **self.words}
+        return Conditioning(**said).with_defaults()
+
+
+def generate(model, vocab: Vocab, order: Order, key: Key, seeds: list[int]) -> list[dict]:
+    """One row a seed: ids with the prompt, the sum of logprobs, and how it ended."""
+    from mlxgen.sampling.candidates import candidates, stop_after_bars
+    from mlxgen.sampling.engine import Engine
+    from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet
+    from mlxgen.sampling.sampler import SamplingParams
+
+    prompt = make_prompt(order.conditioning(), key, vocab)
+    engine = Engine(
+        model,
+        vocab,
+        params=SamplingParams(temperature=order.temperature, min_p=order.min_p),
+        rules=RuleSet(soft=UPSTREAM_RULES if order.soft else frozenset()),
+        seed=seeds[0],
+    )
+    engine.prefill(prompt)
+    stop = stop_after_bars(vocab, order.bars) if order.bars else None
+    drawn = candidates(engine, len(seeds), order.max_tokens, stop, seeds)
+    return [
+        {
+            "seed": seed,
+            "key": list(key),
+            "order": asdict(order),
+            "ids": prompt + candidate.ids,
+            "nats": -sum(candidate.logprobs),
+            "ended": candidate.ended,
+        }
+        for seed, candidate in zip(seeds, drawn, strict=True)
+    ]
+
+
+def generate_to(path: Path, model, vocab: Vocab, order: Order, count: int) -> list[dict]:
+    """`count` rows in a file of JSON lines, making only those that are not there; seeds are 0, 1, 2, ..."""
+    rows = read_lines(path)
+    while len(rows) < count:
+        first = len(rows)
+        seeds = list(range(first, min(first + BATCH, count)))
+        made = generate(model, vocab, order, KEYS[first // BATCH % len(KEYS)], seeds)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in made)
+        rows += made
+        print(f"{path.name}: {len(rows)} of {count}", flush=True)
+    return rows[:count]
+
+
+def read_lines(path: Path) -> list[dict]:
+    """JSON lines, or none for a file that is not there; a last line cut short by a kill is dropped."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def pieces_of(rows: list[dict], vocab: Vocab) -> Iterator[Piece]:
+    """The rows' music."""
+    for row in rows:
+        yield decode(row["ids"], vocab)

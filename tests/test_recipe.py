@@ -353,7 +353,7 @@ def test_windows_charge_every_event_once_in_order(work, length):
 
 
 def test_the_longest_run_shared_with_the_corpus_is_found_and_counted_in_notes():
-    from weights.recipe.statistics import copied_notes, longest_match
+    from weights.recipe.figures import copied_notes, longest_match
 
     rng = np.random.default_rng(0)
     corpus = rng.integers(0, 125, 5000)

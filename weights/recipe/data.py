@@ -113,6 +113,7 @@ class CropSampler:
         self._vocab, self._seed = vocab, seed
         self._transposer = Transposer(vocab)
         self._groups = {form: [piece for piece in pieces if piece.form == form] for form in FORMS}
+        self._drawn_from: dict[tuple[str, int], tuple[list[EncodedPiece], np.ndarray | None]] = {}
         self._droppable = np.array([token for family in DROPPABLE for token in vocab.family(family).values()])
         if not any(self._groups.values()):
             raise ValueError("no training pieces; expected at least one of a known form")
@@ -123,21 +124,21 @@ class CropSampler:
         shares = np.array(
             [(1 - progress) * broad + progress * style for broad, style in zip(BROAD, STYLE, strict=True)]
         )
-        groups = [self._long_enough(form, length) for form in FORMS]
-        shares *= [bool(group) for group in groups]
-        drawn = rng.choice(len(FORMS), size=rows, p=shares / shares.sum())
-        crops = [self.crop(self._pick(groups[form], rng), length, rng) for form in drawn]
+        shares *= [bool(self._groups[form]) for form in FORMS]
+        crops = []
+        for form in rng.choice(FORMS, size=rows, p=shares / shares.sum()):
+            group, sizes = self._choices(str(form), length)
+            crops.append(self.crop(group[rng.choice(len(group), p=sizes)], length, rng))
         return np.stack([ids for ids, _ in crops]), np.stack([targets for _, targets in crops])
 
-    def _long_enough(self, form: str, length: int) -> list[EncodedPiece]:
-        """Pieces that fill at least half a crop; all of a form when none does."""
-        group = self._groups[form]
-        return [piece for piece in group if len(piece.events) >= length // 2] or group
-
-    @staticmethod
-    def _pick(group: list[EncodedPiece], rng: np.random.Generator) -> EncodedPiece:
-        sizes = np.array([len(piece.events) for piece in group], dtype=float)
-        return group[rng.choice(len(group), p=sizes / sizes.sum())]
+    def _choices(self, form: str, length: int) -> tuple[list[EncodedPiece], np.ndarray | None]:
+        """Pieces that fill at least half a crop (all of a form when none does) and their shares by size."""
+        if (form, length) not in self._drawn_from:
+            every = self._groups[form]
+            group = [piece for piece in every if len(piece.events) >= length // 2] or every
+            sizes = np.array([len(piece.events) for piece in group], dtype=float)
+            self._drawn_from[form, length] = group, sizes / sizes.sum() if group else None
+        return self._drawn_from[form, length]
 
     def crop(
         self, piece: EncodedPiece, length: int, rng: np.random.Generator

@@ -27,7 +27,7 @@ from .corpus import TOKENIZER, read_rows
 from .data import EncodedPiece, load_pieces
 from .generation import MAX_TOKENS, Order, generate_to, pieces_of
 from .labels import LABELS
-from .statistics import copied_notes, set_figures
+from .figures import copied_notes, set_figures
 from .windows import make_windows, measure_windows
 
 SIXTEENTH_TICKS = 120

@@ -2,10 +2,11 @@
 
     python -m weights.recipe.event_model ../shared/corpus [--out mlxgen/scoring/reference.npz]
 
-Chorales: the train split of the JSB frames, and music21's versions of chorales unless their content matches a piece of the
-valid or test split. Other families (polyphony, quartet, motet): pieces of the folder and of music21 whose file name does
-not hash into the held-out fifth. Tables are counted on all training pieces; everything that says what is *usual* (quantiles,
-rates, thresholds) is measured on pieces whose own fold the tables have not seen.
+Chorales: the train split of the JSB frames, and music21's versions of chorales unless their content matches
+a piece of the valid or test split. Other families (polyphony, quartet, motet): pieces of the folder and of
+music21 whose file name does not hash into the held-out fifth. Tables are counted on all training pieces;
+everything that says what is *usual* (quantiles, rates, thresholds) is measured on pieces whose own fold the
+tables have not seen.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def entries(corpus: Path) -> Iterator[tuple[str | None, Entry]]:
 
 
 def split_corpus(rows: list[tuple[str | None, Entry]]) -> list[Sample]:
-    """Assign splits and folds; a chorale in two sources gets one fold, one of valid or test no second source."""
+    """Assign splits and folds; a chorale in two sources gets one fold, one of valid or test no second source.
+    """
     index = ContentIndex()
     names = {}
     for split, entry in rows:
@@ -258,7 +260,8 @@ class Recipe:
         self.fixed["seam_weights"] = weights / (usual @ weights).std()
 
     def _worst(self, held_out: list[Reference]) -> np.ndarray:
-        """(F, 2) offset and slope of the worst bar line's score against the logarithm of how many there are."""
+        """(F, 2) offset and slope of the worst bar line's score against the logarithm of how many there are.
+        """
         rows = [[] for _ in FAMILIES]
         for at, sample in enumerate(self.samples):
             _, scores = seam_scores(self._music(held_out, at))

@@ -164,7 +164,7 @@ def _open_zip(file: BinaryIO) -> tuple[object, ReadStorage]:
         archive = zipfile.ZipFile(file)
         entries = {entry.filename: entry for entry in archive.infolist()}
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise ValueError(f"a truncated or damaged zip ({error}); expected a whole checkpoint") from None
+        raise ValueError(f"a truncated or damaged zip ({_brief(error)}); expected a whole one") from None
     pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise ValueError(f"a zip with {len(pickles)} data.pkl; expected the one of a torch checkpoint")
@@ -182,7 +182,7 @@ def _open_zip(file: BinaryIO) -> tuple[object, ReadStorage]:
         try:
             return archive.read(entry)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-            raise ValueError(f"{describe(prefix + name)} is truncated or damaged ({error})") from None
+            raise ValueError(f"{describe(prefix + name)} is truncated or damaged ({_brief(error)})") from None
 
     if entries[pickles[0]].file_size > MAX_PICKLE_BYTES:
         raise ValueError(f"its pickle has {entries[pickles[0]].file_size} bytes; "
@@ -228,6 +228,11 @@ def _open_legacy(file: BinaryIO) -> tuple[object, ReadStorage]:
         return data
 
     return content, read
+
+
+def _brief(error: Exception) -> str:
+    """What zipfile says, which may quote a great deal of the file."""
+    return ascii(str(error)[:60])[1:-1]
 
 
 # --- tensors -------------------------------------------------------------------------------------------

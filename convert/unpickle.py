@@ -120,7 +120,8 @@ class _Machine:
 
 def _expect(value: object, expected: type | tuple[type, ...]) -> object:
     if value is _MARK or not isinstance(value, expected):
-        raise ValueError(f"the pickle uses {describe(value)} where that kind of value cannot stand")
+        found = "a mark" if value is _MARK else describe(value)
+        raise ValueError(f"the pickle uses {found} where that kind of value cannot stand")
     return value
 
 

@@ -46,7 +46,7 @@ def convert_or_refuse(path: Path) -> None:
         assert all(np.isfinite(array).all() for array in tensors.values())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(["zip", "legacy"]), data=st.data())
 def test_flipped_and_missing_bytes(tmp_path, whole_files, kind, data):
     whole = bytearray(whole_files[kind])
@@ -60,7 +60,7 @@ def test_flipped_and_missing_bytes(tmp_path, whole_files, kind, data):
     convert_or_refuse(path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_edited_pickles_with_good_checksums(tmp_path, data):
     """The attacker's way: the zip is sound, the pickle inside is not."""
@@ -77,7 +77,7 @@ def test_edited_pickles_with_good_checksums(tmp_path, data):
     convert_or_refuse(write_zip(tmp_path / "a.pt", bytes(code), storages))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(list(pickletools.opcodes)), max_size=40), st.binary(max_size=200))
 def test_any_opcodes_at_all(opcodes, filling):
     """Opcodes in any order over any argument bytes: read_pickle answers with a value or a ValueError."""

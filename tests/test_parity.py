@@ -18,8 +18,9 @@ pytest.importorskip("torch", reason="parity compares with a torch model")
 
 
 @pytest.fixture(autouse=True)
-def few_greedy_tokens(monkeypatch):
+def few_steps(monkeypatch):
     monkeypatch.setattr(parity, "GREEDY_TOKENS", 24)
+    monkeypatch.setattr(parity, "SINGLE_STEPS", 12)
 
 
 def make_pair(tmp_path: Path, dtype: str = "float32", **changes) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ import select
 import signal
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from mlxgen.music.theory import bar_ticks, beat_ticks
@@ -25,11 +26,12 @@ from mlxgen.perform.mapping import Mapping, default_bindings, load_mapping
 from mlxgen.perform.osc import open_osc, read_osc
 from mlxgen.perform.player import PlayerSettings
 from mlxgen.perform.playerproc import PlayerProcess, run_player
-from mlxgen.perform.ports import PortSpec, PortWatcher, note_off, open_output, panic_messages
+from mlxgen.perform.ports import PortSpec, note_off, open_output, panic_messages
 from mlxgen.perform.record import Recorder
 from mlxgen.perform.session import SessionSettings
 from mlxgen.perform.shared import Shared
 from mlxgen.perform.sync import ClockFollower
+from mlxgen.perform.watch import WatcherProcess, run_watcher
 from mlxgen.perform.wire import Writer, make_channel, pack_order
 
 TICK_S = 0.05
@@ -82,6 +84,7 @@ class Conductor:
         self.stopping = False
         self._restarts_s: list[float] = []
         self._watched_s = self._recorded_s = 0.0
+        self._port_was_gone = False
         self._pending: dict[str, object] = {}
         self._sources: dict = {}            # what else can be read: file -> function
         self._inputs: list[MidiInput] = []
@@ -118,18 +121,18 @@ class Conductor:
         self._start_generator()
         try:
             self._start_player()
-            for name in dict.fromkeys((settings.control_port, settings.listen_port)):
-                self._open_input(name)
+            self._open_inputs()
         except ValueError:
             self.stop()
             raise
-        self.watcher = PortWatcher(settings.spec, self.port_name)
+        self._start_watcher()
 
-    def _open_input(self, name: str | None) -> None:
-        if name is not None:
-            opened = MidiInput(replace(self.settings.spec, name=None if name == VIRTUAL else name))
-            self._inputs.append(opened)
-            self._sources[opened] = lambda: self._hear_midi(opened)
+    def _open_inputs(self) -> None:
+        for name in dict.fromkeys((self.settings.control_port, self.settings.listen_port)):
+            if name is not None:
+                opened = MidiInput(replace(self.settings.spec, name=None if name == VIRTUAL else name))
+                self._inputs.append(opened)
+                self._sources[opened] = partial(self._hear_midi, opened)
 
     def _describe(self) -> dict:
         session, player = self.settings.session, self.settings.player
@@ -181,6 +184,13 @@ class Conductor:
             raise ValueError(text)
         self.port_name = text
 
+    def _start_watcher(self) -> None:
+        self.shared.set("port_seen", 1)
+        self.shared.set("system_seen", 1)
+        given = WatcherProcess(self.settings.spec, self.port_name, self.shared, self._error_path("watcher"))
+        self.watcher = self.context.Process(target=run_watcher, args=(given,), name="mlxgen-watcher", daemon=True)
+        self.watcher.start()
+
     def _error_path(self, name: str) -> str:
         return "/dev/null" if self.settings.folder is None else str(self.settings.folder / f"{name}.err")
 
@@ -202,6 +212,9 @@ class Conductor:
         if self.generator.is_alive():
             self.generator.kill()
             self.generator.join()
+        if getattr(self, "watcher", None) is not None:
+            self.watcher.kill()
+            self.watcher.join()
         for opened in self._inputs:
             opened.close()
         self._record(final=True)
@@ -350,16 +363,33 @@ class Conductor:
             port.send(note_off(channel * 128 + pitch))
         for message in panic_messages():
             port.send(message)
-        time.sleep(0.05)        # a JACK client that closes at once takes its messages with it
         port.close()
 
     def _watch_port(self) -> None:
         open_now = bool(self.shared.get("port_open"))
-        if open_now and not self.watcher.poll():
+        if open_now and not self.shared.get("port_seen"):
             self.note(f"port {self.port_name!r} is gone: playing on in silence")
             self.order("port", 0)
         elif not open_now:
             self.order("port", 1)
+        elif self._port_was_gone:
+            self.note(f"port {self.port_name!r} is back")
+        self._port_was_gone = not self.shared.get("port_open")
+        self._watch_inputs()
+
+    def _watch_inputs(self) -> None:
+        """Inputs die with a JACK server. They must be closed before this process opens a port again: libjack
+        frees the clients of a dead server then, and closing one of those afterwards crashes."""
+        if not self.shared.get("system_seen"):
+            while self._inputs:
+                opened = self._inputs.pop()
+                self.remove_source(opened)
+                opened.close()
+        elif not self._inputs:
+            try:
+                self._open_inputs()
+            except ValueError as error:
+                self.note(str(error))
 
     def _record(self, final: bool = False) -> None:
         if self.recorder is None:

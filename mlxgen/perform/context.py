@@ -84,17 +84,31 @@ class Context:
         self.ticks.append(self.now_ticks)
         return notes
 
-    def rewind_to(self, tick: int) -> int:
+    def rewind_to(self, tick: int, latest: int | None = None) -> int:
         """Take back ids so that every note before `tick` stays and none from the new clock on; the new clock.
 
-        What stays ends with the id that brought the clock to `tick` or past it. Ids that are too old to be
-        taken back stay too, so the clock may come out later than asked.
+        What stays ends with the id that brought the clock to `tick` or past it; where that leaps over `latest`
+        it is replaced by a shorter step. Ids that are too old to be taken back stay too, so the clock may come
+        out later than asked.
         """
-        keep = len(self.ids) - self.tentative
+        first = len(self.ids) - self.tentative
+        keep = first
         while keep < len(self.ids) and (keep == 0 or self.ticks[keep - 1] < tick):
             keep += 1
-        self.take_back(len(self.ids) - keep)
+        step = self._shorter_step(keep, tick, latest) if keep > first else None
+        self.take_back(len(self.ids) - keep + (step is not None))
+        if step is not None:
+            self.append([self.vocab[f"TimeShift_{step}"]])
         return self.now_ticks
+
+    def _shorter_step(self, keep: int, tick: int, latest: int | None) -> int | None:
+        """Ticks of a TimeShift into [tick, latest] instead of the one at keep - 1, which goes further; None if
+        it does not. Of several, the one to the strongest place of the bar."""
+        if latest is None or keep < 2 or self.ticks[keep - 1] <= latest:
+            return None
+        before = self.ticks[keep - 2]
+        steps = [step for step in self.vocab.time_shift_bins if tick <= before + step <= latest]
+        return max(steps, key=lambda step: ((before + step) & -(before + step), -step), default=None)
 
     def take_back(self, count: int) -> None:
         """Take back the last `count` ids, at most `tentative`."""

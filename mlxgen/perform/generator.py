@@ -17,7 +17,7 @@ from mlxgen.music.piece import Note
 from mlxgen.music.theory import beat_ticks
 from mlxgen.perform import mac
 from mlxgen.perform.log import SessionLog
-from mlxgen.perform.playerproc import redirect_errors
+from mlxgen.perform.processes import redirect_errors
 from mlxgen.perform.session import Session, SessionSettings
 from mlxgen.perform.shared import Position, Shared
 from mlxgen.perform.wire import MAX_NOTES, TimedNote, Writer, pack_notes, pack_order

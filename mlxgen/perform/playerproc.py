@@ -9,15 +9,14 @@ from __future__ import annotations
 import gc
 import math
 import multiprocessing
-import os
 import select
 import signal
 import time
 from dataclasses import dataclass
 
-from mlxgen.perform import mac
 from mlxgen.perform.player import Player, PlayerSettings
 from mlxgen.perform.ports import NullPort, PortSpec, open_output, panic_messages
+from mlxgen.perform.processes import raise_priority, redirect_errors
 from mlxgen.perform.record import Recorder
 from mlxgen.perform.shared import Shared
 from mlxgen.perform.wire import Order, make_channel, read_all
@@ -136,21 +135,3 @@ def change_port(player: Player, spec: PortSpec, opened: bool) -> None:
         player.shared.set("port_open", 0)
         player.port.close()
         player.port = NullPort()
-
-
-def redirect_errors(path: str) -> None:
-    """Standard error into a file: libraries below Python write to it, over the screen."""
-    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(number, 2)
-    os.close(number)
-
-
-def raise_priority() -> None:
-    """Ask for a real-time thread; where it is not allowed, play on without."""
-    if mac.IS_MAC:
-        mac.make_thread_time_critical()
-        return
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
-    except (PermissionError, AttributeError):
-        pass

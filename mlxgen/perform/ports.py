@@ -5,10 +5,7 @@ python-rtmidi is imported when a port is first needed, so that `mlxgen --help` d
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import os
-import sys
 import time
 from dataclasses import dataclass, field
 
@@ -18,6 +15,7 @@ SILENT = "none"     # the port name for a performance that is only recorded
 # our name -> python-rtmidi's constant, in the order in which they are tried
 APIS = {"core": "API_MACOSX_CORE", "alsa": "API_LINUX_ALSA", "jack": "API_UNIX_JACK"}
 
+DRAIN_S = 0.15      # a JACK client that closes sooner takes its last messages with it
 ALSA_DEVICE = "/dev/snd/seq"
 
 _NOTE_OFF = [[0x80 | slot >> 7, slot & 127, 64] for slot in range(16 * 128)]
@@ -82,6 +80,7 @@ class RtPort:
         self.send = midi_out.send_message
 
     def close(self) -> None:
+        time.sleep(DRAIN_S)
         self._midi_out.close_port()
         self._midi_out.delete()
 
@@ -101,7 +100,7 @@ def match_name(wanted: str, available: list[str], what: str = "MIDI port") -> in
     raise ValueError(f"{what} {wanted!r} {problem}; there are: {listing}")
 
 
-def _make_client(kind: str, api: str, client: str):
+def make_client(kind: str, api: str, client: str, *queue_size: int):
     """A python-rtmidi MidiIn or MidiOut on the first system that answers. ValueError if none does."""
     import rtmidi
 
@@ -119,7 +118,7 @@ def _make_client(kind: str, api: str, client: str):
             problems.append(f"alsa: no {ALSA_DEVICE}")
             continue
         try:
-            return getattr(rtmidi, kind)(number, client)
+            return getattr(rtmidi, kind)(number, client, *queue_size)
         except (rtmidi.RtMidiError, SystemError) as error:
             problems.append(f"{name}: {error}")
     raise ValueError(f"no MIDI system answers ({'; '.join(problems)}); --midi-port {SILENT} plays without one")
@@ -129,7 +128,7 @@ def list_ports(api: str = "auto") -> dict[str, list[str]]:
     """{"inputs": names we can listen to, "outputs": names we can play to}."""
     result = {}
     for name, kind in (("inputs", "MidiIn"), ("outputs", "MidiOut")):
-        client = _make_client(kind, api, f"{CLIENT_NAME}-list")
+        client = make_client(kind, api, f"{CLIENT_NAME}-list")
         result[name] = client.get_ports()
         client.delete()
     return result
@@ -139,7 +138,7 @@ def open_output(spec: PortSpec):
     """The output that `spec` names. ValueError for a wrong name, listing what exists."""
     if spec.name == SILENT:
         return NullPort()
-    midi_out = _make_client("MidiOut", spec.api, spec.client)
+    midi_out = make_client("MidiOut", spec.api, spec.client)
     if spec.name is None:
         midi_out.open_virtual_port(CLIENT_NAME)
         return RtPort(midi_out, CLIENT_NAME)
@@ -153,58 +152,15 @@ def open_output(spec: PortSpec):
     return RtPort(midi_out, available[number])
 
 
-def open_input(spec: PortSpec, on_message):
-    """A MidiIn that calls `on_message(message, seconds_since_the_last)` from its own thread; `.delete()` ends it."""
-    midi_in = _make_client("MidiIn", spec.api, f"{spec.client}-in")
+def open_input(spec: PortSpec, queue_size: int):
+    """A MidiIn whose `get_message()` gives (message, seconds since the last) or None; `.delete()` ends it.
+
+    Without a name it is a virtual port that others can play to.
+    """
+    midi_in = make_client("MidiIn", spec.api, f"{spec.client}-in", queue_size)
     midi_in.ignore_types(sysex=True, timing=False, active_sense=True)
-    midi_in.set_callback(lambda event, _data: on_message(*event))
     if spec.name is None:
         midi_in.open_virtual_port(f"{CLIENT_NAME}-in")
     else:
         midi_in.open_port(match_name(spec.name, midi_in.get_ports(), "MIDI input"), f"{CLIENT_NAME}-in")
     return midi_in
-
-
-class PortWatcher:
-    """Says whether a port is still there. `poll()` costs some 0.2 ms; twice a second is enough.
-
-    For a virtual port it looks for the port itself, which vanishes with a JACK server.
-    """
-
-    def __init__(self, spec: PortSpec, port_name: str):
-        self.spec, self.port_name = spec, port_name
-        self._kind = "MidiIn" if spec.name is None else "MidiOut"
-        self._client = None
-        self._pump = _make_run_loop_pump()
-
-    def poll(self) -> bool:
-        if self.spec.name == SILENT:
-            return True
-        if self._client is None:
-            try:
-                self._client = _make_client(self._kind, self.spec.api, f"{CLIENT_NAME}-watch")
-            except ValueError:
-                return False
-        self._pump()
-        available = self._client.get_ports()
-        if not available:
-            # A client of a server that died sees nothing for ever: ask anew next time.
-            self._client.delete()
-            self._client = None
-        return any(self.port_name in name for name in available)
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.delete()
-            self._client = None
-
-
-def _make_run_loop_pump():
-    """CoreMIDI updates a process's list of ports only while that process turns its run loop."""
-    if sys.platform != "darwin":
-        return lambda: None
-    core = ctypes.CDLL(ctypes.util.find_library("CoreFoundation"))
-    mode = ctypes.c_void_p.in_dll(core, "kCFRunLoopDefaultMode")
-    core.CFRunLoopRunInMode.argtypes = [ctypes.c_void_p, ctypes.c_double, ctypes.c_bool]
-    core.CFRunLoopRunInMode.restype = ctypes.c_int32
-    return lambda: core.CFRunLoopRunInMode(mode, 0.0, True)

@@ -76,7 +76,7 @@ class Session:
         self.started = self.finished = False
         self.end_tick = None if self.settings.bars is None else self.settings.bars * self.bar
         self.asked_end_tick: int | None = None
-        self._new_character: tuple[int, Conditioning] | None = None     # (from which tick, what)
+        self._new_character: tuple[int, int] | None = None      # a new prefix: from which tick, by which
         self._new_key: tuple[int, Key] | None = None
         self._recall_tick: int | None = None
         self._protected_tick = 0                # nothing before it is taken back: a theme is being stated
@@ -85,7 +85,7 @@ class Session:
         self._recalls = 0
         self._posted_tick = 0                   # notes before it have been posted
         self._waiting: list[TimedNote] = []
-        self._clock_moved = 0
+        self._still_ids = 0                     # drawn since the clock last moved
         self.rules = self.settings.rules
         self.listening = self.settings.listen
         self._given: list[int] = []             # ids of the theme being played
@@ -147,11 +147,11 @@ class Session:
         before = self.context.now_ticks
         token, notes = self.context.step()
         self._emit(notes)
-        if self.context.now_ticks > before:
-            self._clock_moved = 0
-            self._after_clock(position)
-        else:
+        if self.context.now_ticks == before:
             self._unstick()
+        if self.context.now_ticks > before:
+            self._still_ids = 0
+            self._after_clock()
         if token == self.vocab["EOS"]:
             self._finish(self.context.now_ticks)
         return True
@@ -174,7 +174,7 @@ class Session:
             ahead += 1
         return ahead
 
-    def _after_clock(self, position: Position) -> None:
+    def _after_clock(self) -> None:
         self._post()
         now = self.context.now_ticks
         self.context.forget(2 * self.settings.history_ids)
@@ -190,14 +190,12 @@ class Session:
 
     def _unstick(self) -> None:
         """A model that never moves the clock would keep the player waiting for ever."""
-        self._clock_moved += 1
-        if self._clock_moved >= STUCK_IDS:
-            self._clock_moved = 0
+        self._still_ids += 1
+        if self._still_ids >= STUCK_IDS:
             to_beat = self.beat - self.context.now_ticks % self.beat
             step = max((ticks for ticks in self.vocab.time_shift_bins if ticks <= to_beat),
                        default=self.vocab.time_shift_bins[0])
             self._emit(self.context.append([self.vocab[f"TimeShift_{step}"]]))
-            self._post()
 
     def _emit(self, notes: Voiced) -> None:
         for voice, note in notes:
@@ -220,13 +218,15 @@ class Session:
         self._journal({"op": "control", "name": name, "value": value, "playhead": round(position.tick, 1)})
         if name in ("temperature", "min_p"):
             self.params = replace(self.params, **{name: value})
-            self._rewind_to(self._committed(position, self.settings.commit_beats, self.settings.commit_s))
+            self._rewind_to(self._committed(position, self.settings.commit_beats, self.settings.commit_s),
+                            self._latest(position))
             self.context.set_params(self.params)
         elif name in CHARACTER:
             changed = replace(self.conditioning, **{name: value})
             make_prefix(changed, self.key, self.vocab)
             self.conditioning = changed
-            self._new_character = self._committed(position, self.settings.switch_beats, SWITCH_S), changed
+            self._new_character = (self._committed(position, self.settings.switch_beats, SWITCH_S),
+                                   self._latest(position))
         elif name == "key":
             new_key = Key.parse(value)
             make_prefix(self.conditioning, new_key, self.vocab)
@@ -288,12 +288,15 @@ class Session:
     def _next_bar(self, position: Position) -> int:
         return -(-self._committed(position, self.settings.switch_beats, SWITCH_S) // self.bar) * self.bar
 
-    def _rewind_to(self, tick: int) -> None:
-        """Take back what begins at `tick` or later."""
-        before = len(self.context.ids)
-        now_ticks = self.context.rewind_to(tick)
-        if len(self.context.ids) == before:
+    def _latest(self, position: Position) -> int:
+        """A control is heard by then: a beat later."""
+        return int(position.tick) + self.beat
+
+    def _rewind_to(self, tick: int, latest: int | None = None) -> None:
+        """Take back what begins at `tick` or later, and at `latest` or later without fail."""
+        if self.context.now_ticks < tick:
             return
+        now_ticks = self.context.rewind_to(tick, latest)
         self._waiting = [note for note in self._waiting if note.start_ticks < now_ticks]
         if now_ticks < self._posted_tick:
             self.sink.truncate(now_ticks)
@@ -304,9 +307,9 @@ class Session:
         lead = self._committed(position, self.settings.switch_beats, SWITCH_S)
         now = self.context.now_ticks
         if self._new_character is not None and now >= self._new_character[0]:
-            tick, _ = self._new_character
+            tick, latest = self._new_character
             self._new_character = None
-            self._switch(tick, self.key, position)
+            self._switch(tick, self.key, position, latest)
         elif self._new_key is not None and now >= self._new_key[0] and self._new_key[0] <= lead + 1:
             tick, key = self._new_key
             self._new_key = None
@@ -315,9 +318,9 @@ class Session:
             tick, self._recall_tick = self._recall_tick, None
             self._recall(tick)
 
-    def _switch(self, tick: int, key: Key, position: Position) -> None:
+    def _switch(self, tick: int, key: Key, position: Position, latest: int | None = None) -> None:
         """From `tick` on another prefix: as much of the history as can be read before it is heard."""
-        self._rewind_to(tick)
+        self._rewind_to(tick, latest)
         left_s = (tick - position.tick) / (position.rate or 2.0 * TICKS_PER_QUARTER) - RESERVE_S
         max_ids = max(32, min(self.settings.history_ids, int(left_s * self.prefill_ids_per_s)))
         history, start_ticks = self.context.history(max_ids)

@@ -16,7 +16,7 @@ FIELDS = (
     "underruns", "stalls", "slipped_beats",          # slipped: whole beats that time was moved by
     "note_ons", "note_offs", "muted_notes",
     "late_count", "late_max_s", "sent_count",
-    "port_open", "beat_ticks",
+    "port_open", "port_seen", "system_seen", "beat_ticks",
     "recorded_count", "recorded_end", "recorded_tick",   # where the recording file stands
 )
 INDEX = {name: number for number, name in enumerate(FIELDS)}

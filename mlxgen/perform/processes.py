@@ -1,0 +1,24 @@
+"""What every process of a performance does first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from mlxgen.perform import mac
+
+
+def redirect_errors(path: str) -> None:
+    """Standard error into a file: libraries below Python write to it, over the screen."""
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(number, 2)
+    os.close(number)
+
+
+def raise_priority() -> None:
+    """Ask for a real-time thread; where it is not allowed, go on without."""
+    if mac.IS_MAC:
+        mac.make_thread_time_critical()
+        return
+    with contextlib.suppress(PermissionError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))

@@ -1,0 +1,273 @@
+"""`mlxgen stream` as a user starts it, on a real JACK server: it plays, and whatever is done to it no note hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import mido
+import pytest
+
+from jack import MLXGEN, Streaming, Synth, has_panicked, is_on, jack, sounding, wait_until  # noqa: F401
+from mlxgen.music.vocab import Vocab
+from mlxgen.perform.log import read_log
+from mlxgen.perform.replay import replay
+from test_controls import osc_bytes
+
+pytest.importorskip("mlx.core")
+
+
+@pytest.fixture
+def synth(jack):  # noqa: F811
+    synth = Synth()
+    yield synth
+    synth.close()
+
+
+@pytest.fixture
+def play(tmp_path, default_model_folder):
+    """Start performances; none outlives the test."""
+    if not (default_model_folder / "model.safetensors").is_file():
+        pytest.skip("no shipped model")
+    started = []
+
+    def start(*options, **more):
+        started.append(Streaming(tmp_path / f"session-{len(started)}", *options, **more))
+        return started[-1]
+
+    yield start
+    for streaming in started:
+        if streaming.process.poll() is None:
+            streaming.process.kill()
+            streaming.process.wait()
+
+
+def recording(streaming) -> tuple[int, int]:
+    """(note-ons, notes still open at the end) of the recorded file, which must be readable."""
+    file = mido.MidiFile(streaming.folder / "recording.mid")
+    messages = [message.bytes() for message in file if not message.is_meta]
+    return sum(map(is_on, messages)), sum(sounding(messages).values())
+
+
+def playing(synth, notes=8):
+    wait_until(lambda: len(synth.note_ons()) >= notes, 40)
+
+
+def test_it_plays_what_it_logs_and_records_and_ends_clean(synth, play, default_model_folder):
+    streaming = play("--mode", "fugue", "--key", "C minor", "--bars", "4")
+    code, out, error = streaming.finish(60)
+    assert code == 0, error
+    status = [json.loads(line) for line in out.splitlines()]
+    assert status[-1]["key"] == "C minor"
+    assert not synth.sounding()
+    tape = replay(read_log(streaming.folder / "session.jsonl"), Vocab.load(default_model_folder / "tokenizer.json"))
+    assert [pitch for _, pitch in synth.note_ons()] == [note.pitch for note in tape.notes]
+    assert recording(streaming) == (len(tape.notes), 0)
+    assert has_panicked(synth.messages)
+    assert not (streaming.folder / "player.err").read_text()
+
+
+def test_replay_gives_the_same_notes_and_the_model_the_same_ids(synth, play, tmp_path):
+    osc = free_port()
+    streaming = play("--mode", "chorale", "--key", "D major", "--bars", "6", "--osc", str(osc))
+    playing(synth, 4)
+    for address, value in (("/mlxgen/temperature", 1.4), ("/mlxgen/key", "E minor"), ("/mlxgen/style", "classical")):
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(osc_bytes(address, value), ("127.0.0.1", osc))
+        time.sleep(0.6)
+    streaming.finish(60)
+    log = str(streaming.folder / "session.jsonl")
+    checked = subprocess.run([MLXGEN, "replay", log, "--check"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    first = [pitch for _, pitch in synth.note_ons()]
+    synth.received.clear()
+    played = subprocess.run([MLXGEN, "replay", log, "--midi-port", "synth", "--midi-api", "jack"],
+                            capture_output=True, text=True)
+    assert played.returncode == 0, played.stderr
+    time.sleep(0.1)
+    assert [pitch for _, pitch in synth.note_ons()] == first
+    assert not synth.sounding()
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_wrong_port_name_lists_what_exists_and_leaves_nothing_running(synth, play):
+    streaming = play(port="nothing like it")
+    code, _, error = streaming.finish(30)
+    assert code == 2
+    assert error.strip().splitlines()[-1].startswith("mlxgen: MIDI output 'nothing like it' is not there")
+    assert "synth:in" in error
+
+
+def test_sigterm_ends_every_note(synth, play):
+    streaming = play()
+    playing(synth)
+    streaming.process.send_signal(signal.SIGTERM)
+    code, _, _ = streaming.finish(20)
+    assert code == 0
+    assert not synth.sounding()
+    assert has_panicked(synth.messages)
+    ons, still_open = recording(streaming)
+    assert ons >= 8
+    assert still_open == 0
+
+
+def test_kill_9_of_the_generator_ends_the_notes_says_so_and_plays_on(synth, play):
+    streaming = play()
+    playing(synth)
+    os.kill(streaming.children()["generator"], signal.SIGKILL)
+    wait_until(lambda: has_panicked(synth.messages), 5)
+    assert not synth.sounding()
+    count = len(synth.note_ons())
+    wait_until(lambda: len(synth.note_ons()) >= count + 8, 40)      # another generator took over
+    streaming.process.send_signal(signal.SIGTERM)
+    streaming.finish(20)
+    assert not synth.sounding()
+    assert "generator ended (-9)" in (streaming.folder / "session.jsonl").read_text()
+    assert recording(streaming)[1] == 0
+
+
+def test_kill_9_of_the_screen_s_process_ends_every_note(synth, play):
+    streaming = play()
+    playing(synth)
+    children = streaming.children()
+    streaming.process.kill()
+    streaming.process.wait()
+    wait_until(lambda: has_panicked(synth.messages), 5)
+    assert not synth.sounding()
+    for pid in children.values():
+        wait_until(lambda pid=pid: not os.path.exists(f"/proc/{pid}") or is_zombie(pid), 5)
+    ons, still_open = recording(streaming)
+    assert ons >= 8
+    assert still_open == 0
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_kill_9_of_the_player_has_its_notes_ended_by_the_parent(synth, play):
+    streaming = play()
+    playing(synth)
+    wait_until(synth.sounding, 10)
+    os.kill(streaming.children()["player"], signal.SIGKILL)
+    wait_until(lambda: has_panicked(synth.messages), 5)
+    assert not synth.sounding()
+    count = len(synth.note_ons())
+    wait_until(lambda: len(synth.note_ons()) >= count + 8, 40)
+    streaming.process.send_signal(signal.SIGTERM)
+    streaming.finish(20)
+    assert not synth.sounding()
+
+
+def test_an_unplugged_port_is_noticed_and_opened_again_by_name(synth, play):
+    streaming = play()
+    playing(synth)
+    synth.close()
+    log = streaming.folder / "session.jsonl"
+    assert wait_until(lambda: "is gone" in log.read_text(), 5) < 2
+    again = Synth()
+    wait_until(lambda: len(again.note_ons()) >= 8, 20)
+    assert has_panicked(again.messages)         # what hung in the device is ended first
+    streaming.process.send_signal(signal.SIGTERM)
+    streaming.finish(20)
+    assert not again.sounding()
+    again.close()
+
+
+def test_a_killed_jack_server_is_survived(jack, synth, play):  # noqa: F811
+    streaming = play("--control-port", "virtual")
+    playing(synth)
+    synth.close()
+    jack.kill()
+    log = streaming.folder / "session.jsonl"
+    assert wait_until(lambda: "is gone" in log.read_text(), 5) < 2
+    jack.start()
+    again = Synth()
+    wait_until(lambda: len(again.note_ons()) >= 8, 30)
+    streaming.process.send_signal(signal.SIGTERM)
+    code, _, _ = streaming.finish(20)
+    assert code == 0
+    assert not again.sounding()
+    again.close()
+
+
+def test_a_full_disk_stops_the_recording_and_not_the_music(synth, play, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        streaming = play("--record", str(disk / "small.mid"), "--tempo", "240")
+        wait_until(lambda: "recording stopped" in (streaming.folder / "session.jsonl").read_text()
+                   if (streaming.folder / "session.jsonl").exists() else False, 90, 0.2)
+        count = len(synth.note_ons())
+        wait_until(lambda: len(synth.note_ons()) >= count + 4, 20)
+        streaming.process.send_signal(signal.SIGTERM)
+        code, _, _ = streaming.finish(20)
+        assert code == 0
+        file = mido.MidiFile(disk / "small.mid")
+        messages = [message.bytes() for message in file if not message.is_meta]
+        assert sum(map(is_on, messages)) > 20
+        assert not sounding(messages)
+        assert not synth.sounding()
+    finally:
+        subprocess.run(["umount", str(disk)], capture_output=True)
+
+
+def test_a_thousand_ccs_a_second_are_taken(synth, play):
+    import rtmidi
+
+    streaming = play("--control-port", "virtual")
+    playing(synth)
+    knob = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, "knob")
+    names = knob.get_ports()
+    knob.open_port(next(number for number, name in enumerate(names) if "mlxgen-in" in name))
+    begin_s = time.monotonic()
+    for number in range(3000):
+        knob.send_message([0xB0, (20, 21, 24)[number % 3], number % 128])
+        time.sleep(max(0.0, begin_s + number / 1000 - time.monotonic()))
+    before = len(synth.note_ons())
+    wait_until(lambda: len(synth.note_ons()) >= before + 8, 20)
+    streaming.process.send_signal(signal.SIGTERM)
+    code, out, _ = streaming.finish(20)
+    assert code == 0
+    assert not synth.sounding()
+    knob.delete()
+
+
+def test_listen_answers_a_played_theme_on_a_bar_line(synth, play):
+    import rtmidi
+
+    streaming = play("--listen", "virtual", "--mode", "invention")
+    hands = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, "hands")
+    wait_until(lambda: any("mlxgen-in" in name for name in hands.get_ports()), 20)
+    hands.open_port(next(n for n, name in enumerate(hands.get_ports()) if "mlxgen-in" in name))
+    wait_until(lambda: '"reset"' in (streaming.folder / "session.jsonl").read_text(), 20)
+    time.sleep(0.5)
+    begin_s = time.monotonic()
+    for number, pitch in enumerate((62, 65, 69, 74)):           # a bar of D minor at 120 bpm
+        time.sleep(max(0.0, begin_s + number * 0.5 - time.monotonic()))
+        hands.send_message([0x90, pitch, 80])
+        time.sleep(0.4)
+        hands.send_message([0x80, pitch, 0])
+    playing(synth, 4)
+    beats = (synth.note_ons()[0][0] - begin_s) / 0.5
+    bars_after = beats / 4
+    assert bars_after >= 1.4
+    assert abs(bars_after * 4 - round(bars_after * 4)) < 0.2    # on the grid (the machine is shared: 100 ms)
+    streaming.process.send_signal(signal.SIGTERM)
+    streaming.finish(20)
+    assert not synth.sounding()
+    hands.delete()

@@ -1,0 +1,396 @@
+"""Session and player together on a clock that the test turns, with an engine that needs no model."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from pathlib import Path
+
+import pytest
+
+from fake_engine import FakeEngine
+from jack import is_on, sounding
+from mlxgen.music.piece import Note
+from mlxgen.music.prompt import Conditioning
+from mlxgen.music.theory import Key
+from mlxgen.music.vocab import Vocab
+from mlxgen.perform.ending import final_chord
+from mlxgen.perform.generator import PlayerLink
+from mlxgen.perform.listen import ThemeListener, key_of, quantise
+from mlxgen.perform.player import Player, PlayerSettings
+from mlxgen.perform.ports import FakePort
+from mlxgen.perform.replay import replay
+from mlxgen.perform.session import Session, SessionSettings
+from mlxgen.perform.shared import Shared
+from mlxgen.perform.velocity import FLAT, VelocityShape, metric_weight, shape_velocity
+from mlxgen.perform.wire import Order, TimedNote, unpack
+
+VOCAB_FILE = Path(__file__).resolve().parent.parent / "weights" / "default" / "tokenizer.json"
+CONTEXT = multiprocessing.get_context("spawn")
+BEAT, BAR = 480, 1920
+STEP_S, PREFILL_ID_S = 0.007, 0.0005        # what a step and a prefilled id cost on the test's clock
+
+
+@pytest.fixture(scope="module")
+def vocab():
+    return Vocab.load(VOCAB_FILE)
+
+
+class Show:
+    """A performance at 120 bpm whose clock moves by what things cost."""
+
+    def __init__(self, vocab, stuck=False, **options):
+        self.now_s, self.vocab, self.stuck = 50.0, vocab, stuck
+        self.shared = Shared(CONTEXT)
+        self.port = FakePort(now=lambda: self.now_s)
+        self.player = Player(self.port, self.shared, PlayerSettings(tempo_bpm=120, beat_ticks=BEAT),
+                             now=lambda: self.now_s)
+        settings = SessionSettings(**{"conditioning": Conditioning(form="fugue"), "seed": 3, **options})
+        self.journal: list[dict] = []
+        self.engines: list[FakeEngine] = []
+        self.truncated: list[float] = []
+        self.link = PlayerLink(self, 1, BEAT, lambda message: None)
+        self.session = Session(self.make_engine, vocab, settings, self.link, self.journal.append,
+                               now=lambda: self.now_s)
+        self.header = {"conditioning": {k: v for k, v in vars(self.session.conditioning).items() if v is not None},
+                       "velocity": vars(settings.velocity)}
+
+    def send(self, data):
+        message = unpack(data)
+        if isinstance(message, Order) and message.name == "truncate":
+            self.truncated.append(message.values[0])
+        self.player.handle(message)
+        return True
+
+    def make_engine(self, pinned, seed):
+        engine = FakeEngine(self.vocab, pinned, seed, self.stuck)
+        prefill = engine.prefill
+
+        def slow_prefill(ids):
+            self.now_s += len(ids) * PREFILL_ID_S
+            prefill(ids)
+
+        engine.prefill = slow_prefill
+        self.engines.append(engine)
+        return engine
+
+    @property
+    def position(self):
+        return self.shared.position(self.now_s)
+
+    def run(self, seconds):
+        end_s = self.now_s + seconds
+        while self.now_s < end_s:
+            self.player.step()
+            busy = self.session.advance(self.position)
+            self.now_s += STEP_S if busy else 0.002
+        self.player.step()
+
+    def control(self, name, value=1):
+        self.session.control(name, value, self.position)
+
+    def sent(self):
+        """(tick in the score, pitch) of every note-on, from the ring of what was sent."""
+        count = int(self.shared.get("sent_count"))
+        rows = [(self.shared.sent_ticks[n], self.shared.sent_messages[n]) for n in range(count)]
+        return [(round(tick), packed >> 8 & 127) for tick, packed in rows if packed & 0xF0 == 0x90]
+
+    def tape(self):
+        self.session.context.flush()
+        return replay([self.header, *self.journal], self.vocab)
+
+    def replayed(self):
+        """The same from the journal, up to the playhead."""
+        return [(note.start_ticks, note.pitch) for note in self.tape().notes if note.start_ticks <= self.position.tick]
+
+    def messages(self):
+        return [message for _, message in self.port.sent]
+
+
+def test_it_plays_what_the_log_says_without_underruns(vocab):
+    show = Show(vocab)
+    show.run(30)
+    assert len(show.sent()) > 100
+    assert show.sent() == show.replayed()
+    assert show.shared.get("underruns") == 0
+
+
+def test_it_stays_two_bars_ahead_and_no_further(vocab):
+    show = Show(vocab)
+    show.run(10)
+    assert 1.5 * BAR <= show.session.context.now_ticks - show.position.tick <= 2 * BAR + BEAT
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", 1.3), ("min_p", 0.2), ("style", "classical"),
+                                             ("texture", "homophonic")])
+def test_a_control_is_heard_within_a_beat_and_nothing_sounding_changes(vocab, name, value):
+    show = Show(vocab)
+    show.run(10)
+    twin = Show(vocab)
+    twin.run(10)
+    assert show.sent() == twin.sent()
+    asked_tick = show.position.tick
+    show.control(name, value)
+    show.run(6)
+    twin.run(6)
+    differ = [mine for mine, other in zip(show.sent(), twin.sent(), strict=False) if mine != other]
+    assert differ, "the control changed nothing"
+    assert len(show.truncated) == 1
+    assert asked_tick < show.truncated[0] <= asked_tick + BEAT + 0.05 * 960
+    assert differ[0][0] >= show.truncated[0]
+    assert show.sent() == show.replayed()
+    assert show.shared.get("underruns") == 0
+
+
+def test_fifty_controls_at_random_moments_are_all_heard_in_time(vocab):
+    """What begins a beat and 50 ms after a control was made under it; no underrun, no hung note."""
+    dice = random.Random(7)
+    show = Show(vocab)
+    show.run(4)
+    for number in range(50):
+        show.run(dice.uniform(0.2, 1.6))
+        name, value = dice.choice([("temperature", 0.5 + number / 100), ("style", dice.choice(["bach", "baroque"])),
+                                   ("texture", dice.choice(["homophonic", "polyphonic", "mixed"]))])
+        asked = show.position.tick
+        count = len(show.truncated)
+        show.control(name, value)
+        show.session.advance(show.position)
+        assert len(show.truncated) == count + 1 or show.session.context.now_ticks <= asked + BEAT
+        assert show.truncated[-1] <= asked + BEAT + 0.05 * 960
+    show.run(5)
+    assert show.sent() == show.replayed()
+    assert show.shared.get("underruns") == 0
+    assert show.shared.get("late_count") == 0
+
+
+def test_a_key_change_sounds_from_the_next_bar_line_and_not_before(vocab):
+    show, twin = Show(vocab), Show(vocab)
+    for each in (show, twin):
+        each.run(9.3)
+    asked = show.position.tick
+    show.control("key", "G major")
+    for each in (show, twin):
+        each.run(8)
+    line = -(-int(asked + 0.7 * BEAT) // BAR) * BAR
+    before = [row for row in show.sent() if row[0] < line]
+    assert before == [row for row in twin.sent() if row[0] < line]
+    assert show.sent() != twin.sent()
+    resets = [entry for entry in show.journal if entry["op"] == "reset"]
+    assert resets[-1]["pinned"][-1] == vocab["KEY_G_major"]
+    assert show.session.key == Key(7, "major")
+    # The history is the same music, spelled in the new key.
+    heard = {row for row in show.sent() if resets[-1]["start_ticks"] <= row[0] < line}
+    from mlxgen.music.decode import Decoder
+    decoder = Decoder(vocab)
+    spelled = [note for token in [*resets[-1]["pinned"], *resets[-1]["history"]] for note in decoder.feed(token)]
+    assert {(note.start_ticks + resets[-1]["start_ticks"], note.pitch) for _, note in spelled} == heard
+    assert show.shared.get("underruns") == 0
+    assert show.sent() == show.replayed()
+
+
+def test_controls_meet_a_pending_key_change(vocab):
+    show = Show(vocab)
+    show.run(9.1)
+    show.control("key", "A minor")
+    show.run(0.1)
+    show.control("style", "renaissance")
+    show.control("temperature", 0.4)
+    show.run(6)
+    assert show.session.key == Key(9, "minor")
+    pinned = [entry["pinned"] for entry in show.journal if entry["op"] == "reset"][-1]
+    assert vocab["KEY_A_minor"] in pinned
+    assert vocab["STYLE_RENAISSANCE"] in pinned
+    assert show.sent() == show.replayed()
+    assert show.shared.get("underruns") == 0
+
+
+def test_a_flood_of_controls_does_not_starve_the_music(vocab):
+    show = Show(vocab)
+    show.run(5)
+    for number in range(600):
+        show.control("temperature", 0.5 + (number % 100) / 100)
+        show.run(0.01)
+    assert show.shared.get("underruns") == 0
+    assert show.sent() == show.replayed()
+
+
+def test_an_unknown_style_changes_nothing(vocab):
+    show = Show(vocab)
+    show.run(3)
+    with pytest.raises(ValueError, match="bach"):
+        show.control("style", "jazz")
+    show.run(3)
+    assert show.session.conditioning.style == "bach"
+    with pytest.raises(ValueError, match="control 'volume'"):
+        show.control("volume", 3)
+
+
+def test_panic_begins_again_with_other_draws(vocab):
+    show = Show(vocab)
+    show.run(8)
+    first = show.sent()
+    show.player.handle(Order(0, "panic", (0, 0, 0)))
+    assert not sounding(show.messages())
+    show.control("panic")
+    show.run(8)
+    again = show.sent()[len(first):]
+    assert len(again) > 10
+    assert again[:10] != first[:10]
+    assert show.player.epoch == 2
+    assert len({entry["seed"] for entry in show.journal if entry["op"] == "reset"}) == 2
+
+
+def test_bars_end_with_a_chord_at_the_bar_line(vocab):
+    show = Show(vocab, bars=6)
+    show.run(30)
+    assert show.player.state == "ended"
+    assert not sounding(show.messages())
+    last = [row for row in show.sent() if row[0] == 5 * BAR]
+    assert len(last) == 4
+    assert {pitch % 12 for _, pitch in last} <= {0, 3, 7}
+    assert max(tick for tick, _ in show.sent()) == 5 * BAR
+
+
+def test_cadence_and_end_comes_to_an_end(vocab):
+    show = Show(vocab)
+    show.run(6)
+    show.control("end")
+    assert show.session.rules.eos == "ask"
+    show.run(40)
+    assert show.player.state == "ended"
+    assert not sounding(show.messages())
+    assert show.sent() == show.replayed()
+
+
+def test_a_model_that_never_moves_the_clock_is_moved(vocab):
+    show = Show(vocab, stuck=True)
+    show.run(30)
+    assert show.session.context.now_ticks > 4 * BEAT
+
+
+def test_a_theme_opens_and_is_recalled_in_the_next_voice(vocab):
+    theme = (Note(0, 480, 60), Note(480, 240, 63), Note(720, 240, 67), Note(960, 960, 72))
+    show = Show(vocab, theme=theme)
+    show.run(5)
+    assert show.sent()[:4] == [(0, 60), (480, 63), (720, 67), (960, 72)]
+    show.control("recall")
+    show.control("recall")
+    show.run(8)
+    entries = [entry["ids"] for entry in show.journal if entry["op"] == "append"]
+    assert len(entries) == 2                    # the opening and one recall: asked twice before it came
+    assert show.sent() == show.replayed()
+    pitches = [pitch for _, pitch in show.sent()]
+    assert any(pitches[n:n + 1] == [60] for n in range(4, len(pitches)))
+
+
+def test_a_pause_stops_generation_and_it_goes_on(vocab):
+    show = Show(vocab)
+    show.run(6)
+    show.player.handle(Order(0, "pause", (1, 0, 0)))
+    show.run(1)
+    ids = len(show.session.context.ids)
+    show.run(5)
+    assert len(show.session.context.ids) == ids
+    show.player.handle(Order(0, "pause", (0, 0, 0)))
+    show.run(5)
+    assert show.sent() == show.replayed()
+    assert show.shared.get("underruns") == 0
+
+
+def test_a_slow_generator_underruns_by_beats_and_says_so(vocab):
+    show = Show(vocab)
+    show.run(4)
+    show.now_s += 7.0                           # prefilled, swapped, whatever: seven seconds of nothing
+    show.run(5)
+    assert show.shared.get("underruns") + show.shared.get("stalls") >= 1
+    ons = [at_s for at_s, message in show.port.sent if is_on(message)]
+    crowd = max(sum(1 for other in ons if at_s <= other < at_s + 0.05) for at_s in ons)
+    assert crowd <= 8                           # a chord or two, no burst
+
+
+def test_an_answer_begins_on_the_bar_line_after_the_theme(vocab):
+    show = Show(vocab, listen=True, find_key=True)
+    show.run(1)
+    assert show.sent() == []
+    show.player.handle(Order(1, "start", (0, 0, 0)))
+    theme = [Note(0, 480, 62), Note(480, 480, 66), Note(960, 480, 69), Note(1440, 480, 62), Note(1920, 480, 61),
+             Note(2400, 480, 62)]
+    for count in range(1, 7):
+        show.run(theme[count - 1].end_ticks / 960 - (show.now_s - 51.0))
+        show.session.hear(theme[:count], False, show.position)
+    show.run(0.5)
+    show.session.hear(theme, True, show.position)
+    show.run(6)
+    first = show.sent()[0][0]
+    assert first >= 2 * BAR
+    assert first < 2 * BAR + BEAT
+    assert show.session.key == Key(2, "major")
+    assert show.shared.get("underruns") == 0
+    assert show.sent() == show.replayed()       # the theme itself is not ours to play
+    # Somebody plays again: the music gives way.
+    show.session.hear([Note(round(show.position.tick / 120) * 120, 480, 62)], False, show.position)
+    show.run(1)
+    count = len(show.sent())
+    show.run(2)
+    assert len(show.sent()) == count
+    assert not sounding(show.messages())
+
+
+def test_reading_the_theme_while_it_is_played_gives_the_same_context_as_reading_it_at_once(vocab):
+    theme = [Note(0, 480, 60), Note(480, 240, 62), Note(720, 1200, 63)]
+    slowly, atonce = Show(vocab, listen=True), Show(vocab, listen=True)
+    for count in (1, 2, 3):
+        slowly.session.hear(theme[:count], False, slowly.position)
+    for show in (slowly, atonce):
+        show.session.hear(theme, True, show.position)
+    assert slowly.session.context.ids == atonce.session.context.ids
+    assert slowly.engines[-1].ids == atonce.engines[-1].ids
+
+
+def test_quantise_puts_notes_on_sixteenths_and_cuts_overlaps():
+    played = [(8, 500, 60), (470, 900, 62), (961, 1010, 64), (955, 1200, 55)]
+    assert quantise(played, (60, 120, 240, 480, 960)) == [Note(0, 480, 60), Note(480, 480, 62), Note(960, 120, 64)]
+
+
+def test_a_theme_is_over_after_a_beat_of_silence_or_a_long_held_note():
+    listener = ThemeListener(BEAT, BAR, (120, 240, 480, 960))
+    listener.feed([0x90, 60, 80], 0)
+    assert not listener.is_over(BAR - 1)
+    assert listener.is_over(BAR)                # still held
+    assert listener.notes(BAR) == [Note(0, 960, 60)]
+    listener.feed([0x90, 60, 0], 500)
+    assert not listener.is_over(900)
+    assert listener.is_over(980)
+    assert key_of([Note(0, 480, pitch) for pitch in (60, 64, 67, 72, 65, 62, 59, 60)]) == Key(0, "major")
+
+
+def test_velocities_follow_meter_and_phrase():
+    shape = VelocityShape()
+    beats = [shape_velocity(Note(tick, 240, 67), 2, (4, 4), shape) for tick in (0, 480, 960, 240)]
+    assert beats[0] > beats[2] > beats[1] > beats[3]
+    assert metric_weight(720, (6, 8)) == 0.5
+    assert {shape_velocity(Note(tick, 1, 60), 1, (4, 4), VelocityShape(80, 0, 0, 0)) for tick in range(0, 8000, 60)} == {80}
+    assert shape_velocity(Note(0, 1, 60), 1, (4, 4), FLAT) == FLAT.base
+    with pytest.raises(ValueError, match="1 to 127"):
+        VelocityShape(base=0)
+
+
+@pytest.mark.parametrize("voices", [2, 3, 4])
+@pytest.mark.parametrize("mode", ["major", "minor"])
+def test_the_last_chord_is_a_triad_in_order_on_the_tonic(voices, mode):
+    dice = random.Random(voices)
+    for root in range(12):
+        last = {voice: dice.randint(40, 80) for voice in range(1, voices + 1) if dice.random() < 0.8}
+        chord = final_chord(Key(root, mode), last, voices)
+        assert chord == sorted(chord, reverse=True)
+        assert chord[-1] % 12 == root
+        third = (root + (4 if mode == "major" else 3)) % 12
+        assert {pitch % 12 for pitch in chord} <= {root, third, (root + 7) % 12}
+        assert voices == 2 or third in {pitch % 12 for pitch in chord}
+
+
+def test_timed_notes_of_a_long_performance_stay_exact(vocab):
+    show = Show(vocab)
+    show.run(2)
+    assert all(isinstance(tick, int) for tick in show.session.context.ticks)
+    assert TimedNote(0, 1, 2, 3, 4).voice == 3

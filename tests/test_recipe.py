@@ -401,7 +401,8 @@ SHAPE = {
 def make_trainer(work: Path, out: Path, **settings):
     pytest.importorskip("torch")
     from mlxgen.model.config import ModelConfig
-    from weights.recipe.train import Settings, Trainer
+    from weights.recipe.schedule import Settings
+    from weights.recipe.train import Trainer
 
     kept = {
         "lr": 2e-2,
@@ -459,9 +460,28 @@ def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(work, tmp_path,
     assert lines[-1]["step"] == 6
 
 
-def test_the_schedule_warms_stays_and_falls_and_the_crops_grow():
+def test_positions_are_dropped_from_a_trained_model_and_the_folder_says_so(work, tmp_path):
     pytest.importorskip("torch")
-    from weights.recipe.train import DECAY_FROM, Settings, crop_length, learning_rate
+    from convert.export import export
+    from mlxgen.model.config import ModelConfig
+    from weights.recipe.schedule import Settings
+    from weights.recipe.train import Trainer
+
+    make_trainer(work, tmp_path / "with", steps=2).run()
+    config = ModelConfig(vocab_size=len(VOCAB), drope=True, train_seq_len=96, **SHAPE)
+    settings = Settings(steps=2, tokens_per_step=512)
+    recalibrated = Trainer(
+        settings, config, work, tmp_path / "without", VOCAB, tmp_path / "with" / "final.pt"
+    )
+    assert recalibrated.state["step"] == 0
+    recalibrated.run()
+    folder = export(tmp_path / "without" / "final.pt", TOKENIZER, tmp_path / "folder")
+    data = json.loads((folder / "config.json").read_text())
+    assert (data["drope"], data["train_seq_len"]) == (True, 96)
+
+
+def test_the_schedule_warms_stays_and_falls_and_the_crops_grow():
+    from weights.recipe.schedule import DECAY_FROM, Settings, crop_length, learning_rate
 
     settings = Settings(lr=1.0)
     assert learning_rate(settings, 0, 0.0) < 0.02

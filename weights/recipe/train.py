@@ -19,7 +19,6 @@ import os
 import shutil
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,51 +31,11 @@ from mlxgen.music.vocab import Vocab
 from . import checkpoints
 from .data import FORMS, IGNORED, CropSampler, load_pieces
 from .optim import make_optimizers
+from .schedule import DECAY_FROM, Settings, crop_length, learning_rate
 from .windows import by_form, make_windows, measure_windows
 
-# Until this share of the budget: crop lengths, drawn with equal chance. Short crops are cheaper a token and
-# teach the grammar; the last stages teach the memory that chunks and streams need.
-STAGES = ((0.20, (256,)), (0.55, (512,)), (0.85, (1024,)), (1.0, (1024, 2048)))
-DECAY_FROM = 0.60
-FINAL_LR_SHARE = 0.02
 LOG_EVERY_STEPS = 20
 VALID_WINDOWS = 10  # a form
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides a run but the data."""
-
-    lr: float = 6e-3
-    optimizer: str = "muon"
-    weight_decay: float = 0.05
-    dropout: float = 0.0
-    tokens_per_step: int = 4096
-    shortest: int = 256
-    warmup_steps: int = 100
-    clip: float = 1.0
-    steps: int = 0
-    minutes: float = 0.0
-    valid_every_s: float = 300.0
-    save_every_s: float = 120.0
-    seed: int = 0
-    device: str = "cpu"
-
-
-def learning_rate(settings: Settings, step: int, progress: float) -> float:
-    """Linear warm-up, level, then linear to FINAL_LR_SHARE.
-
-    The level part can be resumed with a larger budget.
-    """
-    warm = min(1.0, (step + 1) / settings.warmup_steps)
-    fall = max(0.0, (progress - DECAY_FROM) / (1 - DECAY_FROM))
-    return settings.lr * warm * (1 - (1 - FINAL_LR_SHARE) * min(fall, 1.0))
-
-
-def crop_length(step: int, progress: float, shortest: int, longest: int) -> int:
-    """The crop length of one step: the lengths of its stage in turn."""
-    lengths = next(lengths for until, lengths in STAGES if progress <= until or until == 1.0)
-    return min(max(lengths[step % len(lengths)], shortest), longest)
 
 
 class Trainer:
@@ -109,19 +68,18 @@ class Trainer:
             "val_loss": math.inf,
         }
         self._stopping = False
-        source = out / "latest.pt" if (out / "latest.pt").is_file() else start
-        if source is not None:
-            self._restore(source)
+        if (out / "latest.pt").is_file():
+            self._restore(out / "latest.pt")
+        elif start is not None:
+            self.model.load_state_dict(checkpoints.load(start)["model_state_dict"])
 
     def _restore(self, path: Path) -> None:
-        """All of a checkpoint of this recipe; of one that upstream's trainer wrote, the weights alone."""
         content = checkpoints.load(path)
         self.model.load_state_dict(content["model_state_dict"])
-        if "recipe" in content:
-            self.state.update(content["recipe"])
-            kept = content["optimizer_state_dict"]["optimizers"]
-            for optimizer, state in zip(self.optimizers, kept, strict=True):
-                optimizer.load_state_dict(state)
+        self.state.update(content["recipe"])
+        kept = content["optimizer_state_dict"]["optimizers"]
+        for optimizer, state in zip(self.optimizers, kept, strict=True):
+            optimizer.load_state_dict(state)
         print(f"going on from {path}, step {self.state['step']}", flush=True)
 
     @property
@@ -258,7 +216,14 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of the built corpus")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
-    parser.add_argument("--start", type=Path, help="checkpoint to start from when --out is new")
+    parser.add_argument("--start", type=Path, help="checkpoint whose weights a new run begins with")
+    parser.add_argument(
+        "--drope",
+        type=int,
+        default=0,
+        metavar="TOKENS",
+        help="recalibrate --start without positions; TOKENS is the context it was trained with",
+    )
     parser.add_argument("--threads", type=int, default=0)
     shape = {
         "embed_dim": 256,
@@ -278,7 +243,12 @@ def main() -> None:
     if args["threads"]:
         torch.set_num_threads(args["threads"])
     vocab = Vocab.load(Path(__file__).parent / "tokenizer.json")
-    config = ModelConfig(vocab_size=len(vocab), **{name: args[name] for name in shape})
+    config = ModelConfig(
+        vocab_size=len(vocab),
+        drope=bool(args["drope"]),
+        train_seq_len=args["drope"],
+        **{name: args[name] for name in shape},
+    )
     settings = Settings(**{name: args[name] for name in Settings().__dict__})
     Trainer(settings, config, args["work"], args["out"], vocab, args["start"]).run()
 

@@ -20,17 +20,16 @@ MLXGEN = str(Path(sys.executable).parent / "mlxgen")
 class JackServer:
     """`jackd -r -d dummy` under a name of its own; `kill()` and `start()` as often as a test likes.
 
-    -S: the server waits for its clients instead of dropping the messages of those that come late, as they do
-    on a machine that does other things.
     """
 
-    def __init__(self):
+    def __init__(self, *options: str):
         self.name = f"mlxgen-{os.getpid()}"
         self.process = None
+        self.options = options
 
     def start(self) -> None:
-        self.process = subprocess.Popen(["jackd", "-n", self.name, "-r", "-S", "-d", "dummy", "-r", "48000",
-                                         "-p", "256"],
+        self.process = subprocess.Popen(["jackd", "-n", self.name, "-r", *self.options, "-d", "dummy",
+                                         "-r", "48000", "-p", "256"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(100):
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -55,11 +54,25 @@ class JackServer:
 
 @pytest.fixture
 def jack(monkeypatch):
-    """A running server; python-rtmidi in this process and in its children talks to it."""
+    """A running server; python-rtmidi in this process and in its children talks to it.
+
+    -S: it waits for its clients, instead of dropping the messages of those that come late as they do on a
+    machine that does other things.
+    """
+    yield from running_server(monkeypatch, "-S")
+
+
+@pytest.fixture
+def unsure_jack(monkeypatch):
+    """A server that survives the sudden death of a client; it may drop messages when the machine is busy."""
+    yield from running_server(monkeypatch)
+
+
+def running_server(monkeypatch, *options: str):
     rtmidi = pytest.importorskip("rtmidi")
     if shutil.which("jackd") is None or rtmidi.API_UNIX_JACK not in rtmidi.get_compiled_api():
         pytest.skip("no jackd, or a python-rtmidi without JACK")
-    server = JackServer()
+    server = JackServer(*options)
     monkeypatch.setenv("JACK_DEFAULT_SERVER", server.name)
     monkeypatch.setenv("JACK_NO_START_SERVER", "1")
     server.start()
@@ -125,6 +138,20 @@ def sounding(messages: list[list[int]]) -> dict[tuple[int, int], int]:
             slot = message[0] & 15, message[1]
             counts[slot] = counts.get(slot, 0) + (1 if is_on(message) else -1)
     return {slot: count for slot, count in counts.items() if count}
+
+
+def hanging(messages: list[list[int]]) -> set[tuple[int, int]]:
+    """(channel, pitch) of what a synthesiser would still play: CC 120 and 123 end a channel as well."""
+    held: set[tuple[int, int]] = set()
+    for message in messages:
+        channel = message[0] & 15
+        if is_on(message):
+            held.add((channel, message[1]))
+        elif is_off(message):
+            held.discard((channel, message[1]))
+        elif message[0] & 0xF0 == 0xB0 and message[1] in (120, 123):
+            held = {slot for slot in held if slot[0] != channel}
+    return held
 
 
 def has_panicked(messages: list[list[int]]) -> bool:

@@ -8,8 +8,8 @@ import multiprocessing
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from jack import has_panicked, is_off, is_on, sounding
+
 from mlxgen.perform.player import Player, PlayerSettings
 from mlxgen.perform.ports import FakePort
 from mlxgen.perform.shared import Shared

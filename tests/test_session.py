@@ -7,9 +7,9 @@ import random
 from pathlib import Path
 
 import pytest
-
 from fake_engine import FakeEngine
 from jack import is_on, sounding
+
 from mlxgen.music.piece import Note
 from mlxgen.music.prompt import Conditioning
 from mlxgen.music.theory import Key

@@ -1,7 +1,8 @@
 """Conductor: the parent process. Starts generator and player, carries controls to them, and ends everything well.
 
-It plays no note itself. When the generator dies it has the notes ended and starts another; when the player dies
-it ends the notes from its own port; when it dies itself the player sees that and ends them.
+It plays no note itself and opens no output. When the generator dies it has the notes ended and starts another;
+when the player dies the watcher ends the notes from a port of its own; when the conductor itself dies the player
+sees that and ends them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from mlxgen.perform.mapping import Mapping, default_bindings, load_mapping
 from mlxgen.perform.osc import open_osc, read_osc
 from mlxgen.perform.player import PlayerSettings
 from mlxgen.perform.playerproc import PlayerProcess, run_player
-from mlxgen.perform.ports import PortSpec, note_off, open_output, panic_messages
+from mlxgen.perform.ports import PortSpec
 from mlxgen.perform.record import Recorder
 from mlxgen.perform.session import SessionSettings
 from mlxgen.perform.shared import Shared
@@ -187,7 +188,9 @@ class Conductor:
     def _start_watcher(self) -> None:
         self.shared.set("port_seen", 1)
         self.shared.set("system_seen", 1)
-        given = WatcherProcess(self.settings.spec, self.port_name, self.shared, self._error_path("watcher"))
+        self.watcher_pipe, theirs = self.context.Pipe()
+        given = WatcherProcess(self.settings.spec, self.port_name, self.shared, theirs,
+                               self._error_path("watcher"))
         self.watcher = self.context.Process(target=run_watcher, args=(given,), name="mlxgen-watcher", daemon=True)
         self.watcher.start()
 
@@ -205,7 +208,8 @@ class Conductor:
             if player.is_alive():
                 player.kill()
                 player.join()
-                self._panic_from_here()
+                self.watcher_pipe.send("panic")
+                time.sleep(1.0)
         with contextlib.suppress(OSError):
             self.generator_pipe.send(("quit",))
         self.generator.join(1.0)
@@ -346,24 +350,10 @@ class Conductor:
 
     def _player_died(self) -> None:
         how = self.player.exitcode
-        self._panic_from_here()
+        self.watcher_pipe.send("panic")
         self.note(f"player ended ({how}): all notes off, starting another")
         self._start_player(panic_first=True)
         self._pending["panic"] = 1
-
-    def _panic_from_here(self) -> None:
-        """The player's own end was not clean: end its notes from another port of the same name."""
-        try:
-            port = open_output(replace(self.settings.spec, client="mlxgen-panic"))
-        except ValueError as error:
-            self.note(f"panic: {error}")
-            return
-        for channel, pitch in self.shared.sounding_notes():
-            self.shared.sounding[channel * 128 + pitch] = 0
-            port.send(note_off(channel * 128 + pitch))
-        for message in panic_messages():
-            port.send(message)
-        port.close()
 
     def _watch_port(self) -> None:
         open_now = bool(self.shared.get("port_open"))

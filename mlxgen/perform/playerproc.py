@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 
 from mlxgen.perform.player import Player, PlayerSettings
-from mlxgen.perform.ports import NullPort, PortSpec, open_output, panic_messages
+from mlxgen.perform.ports import NullPort, PortSpec, note_off, open_output, panic_messages
 from mlxgen.perform.processes import raise_priority, redirect_errors
 from mlxgen.perform.record import Recorder
 from mlxgen.perform.shared import Shared
@@ -55,7 +55,7 @@ def run_player(given: PlayerProcess) -> None:
     given.shared.set("port_open", 1)
     player = Player(port, given.shared, given.settings)
     if given.panic_first:
-        player.panic()
+        end_sounding(player)
     given.ready.send(("port", port.name))
     gc.collect()
     gc.freeze()
@@ -135,3 +135,11 @@ def change_port(player: Player, spec: PortSpec, opened: bool) -> None:
         player.shared.set("port_open", 0)
         player.port.close()
         player.port = NullPort()
+
+
+def end_sounding(player: Player) -> None:
+    """What a killed player left sounding, ended and forgotten."""
+    for channel, pitch in player.shared.sounding_notes():
+        player.shared.sounding[channel * 128 + pitch] = 0
+        player.port.send(note_off(channel * 128 + pitch))
+    player.panic()

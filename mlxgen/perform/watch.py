@@ -11,10 +11,18 @@ import ctypes.util
 import multiprocessing
 import select
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlxgen.perform import mac
-from mlxgen.perform.ports import CLIENT_NAME, SILENT, PortSpec, make_client
+from mlxgen.perform.ports import (
+    CLIENT_NAME,
+    SILENT,
+    PortSpec,
+    make_client,
+    note_off,
+    open_output,
+    panic_messages,
+)
 from mlxgen.perform.processes import redirect_errors
 from mlxgen.perform.shared import Shared
 
@@ -28,6 +36,7 @@ class WatcherProcess:
     spec: PortSpec
     port_name: str
     shared: Shared
+    requests: object        # Connection: anything sent means panic
     error_path: str
 
 
@@ -80,10 +89,34 @@ def _make_run_loop_pump():
 
 
 def run_watcher(given: WatcherProcess) -> None:
-    """Entry point of the process: keeps `port_seen` up to date until its parent is gone."""
+    """Entry point of the process: keeps `port_seen` up to date until its parent is gone.
+
+    When the player was killed the parent asks for a panic, and it is sent from here: a JACK server that misses
+    a client can keep whoever opens a port waiting, and that shall not be the parent.
+    """
     redirect_errors(given.error_path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watcher, parent = PortWatcher(given.spec, given.port_name), multiprocessing.parent_process().sentinel
-    while not select.select([parent], [], [], WATCH_S)[0]:
+    while True:
+        readable = select.select([parent, given.requests], [], [], WATCH_S)[0]
+        if parent in readable:
+            return
+        if readable:
+            given.requests.recv()
+            watcher.close()
+            end_notes(given.spec, given.shared)
         given.shared.set("port_seen", float(watcher.poll()))
         given.shared.set("system_seen", float(watcher.system_answers))
+
+
+def end_notes(spec: PortSpec, shared: Shared) -> None:
+    """The notes of a player that was killed, ended from another port to the same place."""
+    try:
+        port = open_output(replace(spec, client=f"{CLIENT_NAME}-panic"))
+    except ValueError:
+        return                      # nowhere to send it: the next player panics first of all
+    for channel, pitch in shared.sounding_notes():
+        port.send(note_off(channel * 128 + pitch))
+    for message in panic_messages():
+        port.send(message)
+    port.close()

@@ -8,7 +8,7 @@ import click
 
 from mlxgen.commands import options
 
-DEFAULT_CHUNKS = 6
+DEFAULT_CHUNKS = 4
 
 
 @click.command("generate-long")
@@ -24,7 +24,7 @@ DEFAULT_CHUNKS = 6
               help="Ids of the music so far that a chunk sees; cut back to a bar line.  [default: 640]")
 @click.option("--chunk-tokens", type=click.IntRange(16), default=None,
               help="New ids in a chunk.  [default: as many as --overlap; 320 without either]")
-@click.option("--num-candidates", "-n", type=click.IntRange(1, 10_000), default=16, show_default=True,
+@click.option("--num-candidates", "-n", type=click.IntRange(1, 10_000), default=12, show_default=True,
               help="Candidates for each chunk; the best one is kept.")
 @options.sampling_options
 @options.theme_options

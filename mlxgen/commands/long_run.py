@@ -22,7 +22,7 @@ from mlxgen.compose.shards import Shards
 from mlxgen.model.load import load, load_generation_defaults
 from mlxgen.music.theory import Key
 
-DEFAULT_CHUNKS, DEFAULT_OVERLAP, DEFAULT_CHUNK_TOKENS = 6, 640, 320
+DEFAULT_CHUNKS, DEFAULT_OVERLAP, DEFAULT_CHUNK_TOKENS = 4, 640, 320
 INTERRUPTED = 130
 _SEED_STEP = 1_000_003  # pieces of one --count differ in their seeds by multiples of this
 

@@ -124,8 +124,8 @@ def sections(piece: Piece, bars: int = 1) -> list[Piece]:
 
 
 def joined(parts: Sequence[Piece], span_ticks: int) -> Piece:
-    """Sections of equal length laid end to end; equal pitches that touch at a seam become one note only in whole
-    pieces, never here."""
+    """Sections of equal length laid end to end; equal pitches that touch at a seam become one note only in
+    whole pieces, never here."""
     voices = [[note._replace(start_ticks=note.start_ticks + at * span_ticks)
                for at, part in enumerate(parts) for note in part.voices[index]]
               for index in range(len(parts[0].voices))]
@@ -187,6 +187,34 @@ def jump_at_seam(piece: Piece, random: Random, bars: int = 4) -> tuple[Piece, in
         return None
     seam = lines[int(random.integers(len(lines)))]
     return continued(piece, seam, piece, seam + bars * piece.bar_ticks), seam
+
+
+def registers_jump(piece: Piece, random: Random) -> Piece:
+    """From the middle on, one voice an octave lower or higher."""
+    half = piece.length_ticks // 2 // piece.bar_ticks * piece.bar_ticks
+    index, step = int(random.integers(len(piece.voices))), int(random.choice([-12, 12]))
+    return _with_voice(piece, index, [note._replace(pitch=note.pitch + step * (note.start_ticks >= half))
+                                      for note in piece.voices[index]])
+
+
+def cut_short(piece: Piece, random: Random) -> Piece:
+    """The piece up to a bar line in its second half: everything stops there."""
+    bars = max(piece.length_ticks // piece.bar_ticks, 2)
+    end = int(random.integers(bars // 2, bars)) * piece.bar_ticks
+    voices = [[note._replace(duration_ticks=min(note.duration_ticks, end - note.start_ticks))
+               for note in voice if note.start_ticks < end] for voice in piece.voices]
+    return replace(piece, voices=voices)
+
+
+def make_opening_exchanged(others: Sequence[Piece], bars: int = 4) -> Callable[[Piece, Random], Piece]:
+    """The first four bars from another piece, in this one's key: nothing after them comes back to them."""
+    def opening_exchanged(piece: Piece, random: Random) -> Piece:
+        fitting = [other for other in others if len(other.voices) == len(piece.voices) and other.meter == piece.meter]
+        other = _another(piece, fitting, random)
+        moved = other.transposed((piece.key.root - other.key.root + 6) % 12 - 6)
+        seam = min(bars, max(piece.length_bars - 1, 1)) * piece.bar_ticks
+        return continued(moved, seam, piece, seam)
+    return opening_exchanged
 
 
 def random_canon(piece: Piece, random: Random) -> Piece:

@@ -24,7 +24,8 @@ class BarLines:
 
 
 def _crossing(texture: Texture) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) notes that are the first of their voice in a bar and follow an earlier one, and (K,) their bars."""
+    """(K,) notes that are the first of their voice in a bar and follow an earlier one, and (K,) their bars.
+    """
     notes = texture.notes
     bar = notes.start // texture.bar_ticks
     kept = np.flatnonzero(~notes.first & (bar != np.concatenate([bar[:1], bar[:-1]])))
@@ -45,7 +46,8 @@ def _peak_at(bars: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _key_jump(music: Music, count: int) -> np.ndarray:
-    """(count,) nats per voice-beat by which the two bars after a line prefer another key than the two before."""
+    """(count,) nats per voice-beat by which the two bars after a line prefer another key than the two before.
+    """
     texture = music.texture
     slices, voices = np.nonzero(texture.sounding)
     bar = texture.onset[slices] // texture.bar_ticks
@@ -62,7 +64,8 @@ def _key_jump(music: Music, count: int) -> np.ndarray:
 
 
 def _register_jump(texture: Texture, count: int) -> np.ndarray:
-    """(count,) semitones between a voice's mean pitch in the bar before a line and in the bar after, mean of voices."""
+    """(count,) semitones between a voice's mean pitch in the bar before a line and in the bar after, mean of
+    voices."""
     notes = texture.notes
     shape = (texture.voice_count, count + 1)
     code = notes.voice * (count + 1) + np.minimum(notes.start // texture.bar_ticks, count)
@@ -76,7 +79,8 @@ def _register_jump(texture: Texture, count: int) -> np.ndarray:
 
 
 def bar_line_features(music: Music) -> BarLines:
-    """Local surprisal at each bar line: the chord, pair motions and melodic steps that cross it, leaps, key, register.
+    """Local surprisal at each bar line: the chord, pair motions and melodic steps that cross it, leaps, key,
+    register.
 
     An event crosses a line when it is the first of its voice or pair after it. Shapes: see BarLines.
     """
@@ -109,20 +113,26 @@ def bar_line_features(music: Music) -> BarLines:
 
 
 def seam_scores(music: Music) -> tuple[np.ndarray, np.ndarray]:
-    """(L,) ticks of bar lines and (L,) how much each looks like a seam, in units of the corpus' bar lines (0 usual).
+    """(L,) ticks of bar lines and (L,) how much each looks like a seam, in units of the corpus' bar lines (0
+    usual).
 
-    A linear discriminant of the features above, each in standard deviations of the family's bar lines; the weights
-    tell real bar lines of training pieces from lines where two training pieces, or two places of one, were joined.
+    A linear discriminant of the features above, each in standard deviations of the family's bar lines; the
+    weights tell real bar lines of training pieces from lines where two training pieces, or two places of
+    one, were joined.
     """
+    if "seam scores" in music.memo:
+        return music.memo["seam scores"]
     lines = bar_line_features(music)
     mean, spread = music.reference.bar_lines[music.family]
-    standard = np.nan_to_num((lines.features - mean) / spread, nan=0.0)
-    standard = np.clip(standard, -4, 8)
-    return lines.ticks, standard @ music.reference.seam_weights
+    standard = (lines.features - mean) / spread
+    standard = np.clip(np.where(np.isnan(standard), 0.0, standard), -4, 8)
+    music.memo["seam scores"] = lines.ticks, standard @ music.reference.seam_weights
+    return music.memo["seam scores"]
 
 
 def seam(music: Music) -> Measure:
-    """The seam between context and chunk: its score less the median of the context's other bar lines, half trusted.
+    """The seam between context and chunk: its score less the median of the context's other bar lines, half
+    trusted.
 
     -5..20; real continuations lie around 0. Only with a context.
     """
@@ -139,9 +149,11 @@ def seam(music: Music) -> Measure:
 
 
 def worst_bar_line(music: Music) -> Measure:
-    """The least natural bar line inside the music, less what the worst of that many real bar lines scores. -5..20.
+    """The least natural bar line inside the music, less what the worst of that many real bar lines scores.
+    -5..20.
 
-    The worst of L real lines grows about as a + b log L (extreme values of a thin tail); a and b are measured.
+    The worst of L real lines grows about as a + b log L (extreme values of a thin tail); a and b are
+    measured.
     """
     ticks, scores = seam_scores(music)
     inside = ticks > music.texture.seam_ticks
@@ -162,7 +174,8 @@ def mean_bar_line(music: Music) -> Measure:
 
 
 def find_seams(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-    """(L,) ticks and (L,) scores of a piece's bar lines, less the piece's median half trusted: what `bench` counts."""
+    """(L,) ticks and (L,) scores of a piece's bar lines, less the piece's median half trusted: what `bench`
+    counts."""
     ticks, scores = seam_scores(make_music(piece))
     usual = np.median(scores) * len(scores) / (len(scores) + 8) if len(scores) else 0.0
     return ticks, scores - usual

@@ -1,4 +1,5 @@
-"""From a measure to a penalty: how unusual it would be in a real piece of that size, in nats of tail probability."""
+"""From a measure to a penalty: how unusual it would be in a real piece of that size, in nats of tail
+probability."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ LARGEST_Z = 9.0
 def count_tail(total: float, exposure: float, rate: float, shape: float) -> float:
     """-log P(N >= total) nats for a negative binomial of mean rate * exposure and shape `shape`.
 
-    `shape` says how unequal pieces are: a gamma of that shape multiplies each piece's own rate, so that a habit of the
-    corpus is no fault. Large counts use the normal tail of the square root. 0.. nats.
+    `shape` says how unequal pieces are: a gamma of that shape multiplies each piece's own rate, so that a
+    habit of the corpus is no fault. Large counts use the normal tail of the square root. 0.. nats.
     """
     if exposure <= 0 or total <= 0:
         return 0.0
@@ -47,7 +48,8 @@ def normal_tail(z: float) -> float:
 
 
 def mean_tail(value: float, exposure: float, parameters: np.ndarray, side: str) -> float:
-    """Nats by which a mean of `exposure` events lies outside the corpus, on the `side` "high", "low" or "both".
+    """Nats by which a mean of `exposure` events lies outside the corpus, on the `side` "high", "low" or
+    "both".
 
     `parameters`: median, spread below, spread above, and noise: the spread of a mean of n events is
     spread * sqrt(1 + noise / n).
@@ -75,7 +77,8 @@ def charged(nats: float, usual_nats: float) -> float:
 
 
 def fit_counts(totals: np.ndarray, exposures: np.ndarray) -> np.ndarray:
-    """(4,) parameters of a count metric from pieces (K,): rate and shape by moments, never surer than the data.
+    """(4,) parameters of a count metric from pieces (K,): rate and shape by moments, never surer than the
+    data.
 
     The rate has half an event added, so that what never happened in the corpus is rare, not impossible.
     """
@@ -89,8 +92,8 @@ def fit_counts(totals: np.ndarray, exposures: np.ndarray) -> np.ndarray:
 def fit_means(values: np.ndarray, exposures: np.ndarray) -> np.ndarray:
     """(4,) parameters of a mean metric from pieces and chunks (K,): median, spread below and above, noise.
 
-    Squared residuals are regressed on 1 / exposure; then either side's spread is set so that its 92nd percentile of
-    |z| is a normal's.
+    Squared residuals are regressed on 1 / exposure; then either side's spread is set so that its 92nd
+    percentile of |z| is a normal's.
     """
     median = float(np.median(values))
     apart = values - median

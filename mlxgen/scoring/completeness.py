@@ -21,8 +21,9 @@ def home_key(music: Music) -> int:
 
 
 def final_chord(music: Music) -> Measure:
-    """What the last chord lacks of a close, 0..1: bass on the tonic of the key that rules the piece (a half; a quarter
-    where it is the tonic of the last key only), and no pitch outside the tonic triad, major or minor (the other half).
+    """What the last chord lacks of a close, 0..1: bass on the tonic of the key that rules the piece (a half;
+    a quarter where it is the tonic of the last key only), and no pitch outside the tonic triad, major or
+    minor (the other half).
     """
     ending = _ending(music)
     if ending is None:
@@ -50,7 +51,8 @@ def close_together(music: Music) -> Measure:
 
 
 def final_length(music: Music) -> Measure:
-    """Beats for which the final sonority has been held, as log2 (mean of its voices). -2..4; real endings are long."""
+    """Beats for which the final sonority has been held, as log2 (mean of its voices). -2..4; real endings
+    are long."""
     ending = _ending(music)
     if ending is None:
         return NOTHING

@@ -12,7 +12,8 @@ SPAN_BARS = 4
 
 
 def _spans(texture: Texture, ticks: np.ndarray) -> tuple[np.ndarray, int]:
-    """(K,) span number of each tick, spans of SPAN_BARS bars laid so that one begins at the seam; and their count."""
+    """(K,) span number of each tick, spans of SPAN_BARS bars laid so that one begins at the seam; and their
+    count."""
     size = SPAN_BARS * texture.bar_ticks
     lead = -(-texture.seam_ticks // size) * size - texture.seam_ticks
     end = int(texture.onset[-1] + texture.length[-1]) if texture.slice_count else 0
@@ -20,7 +21,8 @@ def _spans(texture: Texture, ticks: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _neighbours(music: Music, values: np.ndarray, weight: np.ndarray) -> Measure:
-    """Mean |difference| of neighbouring spans' values (R, spans); only across the seam when there is a context.
+    """Mean |difference| of neighbouring spans' values (R, spans); only across the seam when there is a
+    context.
 
     A span counts where its weight (R, spans) is at least 3 notes.
     """
@@ -70,9 +72,11 @@ def surprisal_drift(music: Music) -> Measure:
 
 
 def fresh_start(music: Music) -> Measure:
-    """Whether the model is more surprised where the chunk begins than later: a fresh start is, a continuation is not.
+    """Whether the model is more surprised where the chunk begins than later: a fresh start is, a
+    continuation is not.
 
-    z of the first eighth of the token surprisals against the rest; needs `surprisal` with at least 32 tokens. -5..20.
+    z of the first eighth of the token surprisals against the rest; needs `surprisal` with at least 32
+    tokens. -5..20.
     """
     tokens = music.surprisal
     if tokens is None or len(tokens) < 32 or not music.texture.has_context:

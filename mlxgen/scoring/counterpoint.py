@@ -29,7 +29,8 @@ def rare_events(music: Music, channel: str) -> Measure:
 
 
 def pair_surprisal(music: Music) -> Measure:
-    """Mean surprisal of two voices' motion: interval reached and both steps, given the interval left. 0.. nats."""
+    """Mean surprisal of two voices' motion: interval reached and both steps, given the interval left. 0..
+    nats."""
     return mean_surprisal(music, "pair")
 
 
@@ -49,7 +50,8 @@ def rare_sonorities(music: Music) -> Measure:
 
 
 def motion_variety(music: Music) -> Measure:
-    """Share of similar motion among two-voice motions where both voices move. 0..1; fauxbourdon 1, strict contrary 0.
+    """Share of similar motion among two-voice motions where both voices move. 0..1; fauxbourdon 1, strict
+    contrary 0.
 
     The four motions are Fux's; oblique motion says nothing about a pair's independence and is left out.
     """
@@ -74,8 +76,9 @@ def independence(music: Music) -> Measure:
 def unprepared_dissonance(music: Music) -> Measure:
     """Attacked dissonances both reached and left by leap, per note.
 
-    A note attacked at a second, seventh or tritone (modulo the octave) from another sounding voice needs a step, a hold
-    or a repetition on at least one side: passing and neighbour notes, suspensions, appoggiaturas and escapes have one.
+    A note attacked at a second, seventh or tritone (modulo the octave) from another sounding voice needs a
+    step, a hold or a repetition on at least one side: passing and neighbour notes, suspensions,
+    appoggiaturas and escapes have one.
     """
     texture, notes = music.texture, music.texture.notes
     if texture.slice_count < 2 or not len(texture.pairs):

@@ -1,9 +1,10 @@
-"""The event model: how surprising each event of a texture is, in nats, from smoothed counts of training pieces.
+"""The event model: how surprising each event of a texture is, in nats, from smoothed counts of training
+pieces.
 
-Interpolated n-grams with Witten-Bell weights (I. Witten and T. Bell, IEEE Trans. Inf. Theory 37, 1991): a context seen
-n times with t different outcomes trusts its own counts with weight n / (n + t) and otherwise backs off, from the family's
-bigram to the family's unigram to all families' counts. Families are textures (chorale, polyphony, quartet, motet);
-`weights/recipe/event_model.py` counts them.
+Interpolated n-grams with Witten-Bell weights (I. Witten and T. Bell, IEEE Trans. Inf. Theory 37, 1991): a
+context seen n times with t different outcomes trusts its own counts with weight n / (n + t) and otherwise
+backs off, from the family's bigram to the family's unigram to all families' counts. Families are textures
+(chorale, polyphony, quartet, motet); `weights/recipe/event_model.py` counts them.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ class Harmony:
         distinct = _lookup(self.context_codes, self.context_counts[:, 1], before)
         pairs = _lookup(self.pair_codes, self.pair_counts, before * CHORDS + after)
         return np.where(seen > 0, (pairs + distinct * unigram) / np.maximum(seen + distinct, 1), unigram)
+
+    def unseen(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """(K,) bool: the succession stands in no counted piece."""
+        return _lookup(self.pair_codes, self.pair_counts, before * CHORDS + after) == 0
 
 
 def _lookup(codes: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

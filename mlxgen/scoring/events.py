@@ -1,13 +1,13 @@
 """A texture as coded events: what the event model counts and what it is surprised by.
 
-Every channel is a pair of integer arrays, context and outcome, with the tick and the voices of each event. Channels:
+Every channel is a pair of integer arrays, context and outcome, with the tick and the voices of each event.
+Channels:
 
-harmony   per beat: the chord (pitch classes over the tonic, and the bass degree) after the chord of the beat before
-sonority  per attack: the intervals sounding over the bass, on and off the beat
-pair      per voice pair and motion: new interval and both steps, given the interval before
-melody    per note: the interval, given the interval before and the role of the voice
-degree    per note: the scale degree, given the one before and the mode
-rhythm    per note: the duration, given the one before and the place in the beat
+harmony   per beat: the chord (pitch classes over the tonic, and the bass degree) after the chord of the beat
+before sonority  per attack: the intervals sounding over the bass, on and off the beat pair      per voice
+pair and motion: new interval and both steps, given the interval before melody    per note: the interval,
+given the interval before and the role of the voice degree    per note: the scale degree, given the one
+before and the mode rhythm    per note: the duration, given the one before and the place in the beat
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ PLACES = 4
 
 @dataclass(frozen=True)
 class Channel:
-    """Events of one kind. All arrays (K,): `context` and `outcome` codes, when, which voices, and whether scored."""
+    """Events of one kind. All arrays (K,): `context` and `outcome` codes, when, which voices, and whether
+    scored."""
 
     context: np.ndarray
     outcome: np.ndarray
@@ -51,8 +52,8 @@ def _lowest(pitch: np.ndarray) -> np.ndarray:
 
 
 def chord_codes(pitch: np.ndarray, tonic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(X, V) pitches and (X,) tonics -> codes (X,) = bass degree * 4096 + pitch-class set over the tonic, and how many
-    voices sound (X,)."""
+    """(X, V) pitches and (X,) tonics -> codes (X,) = bass degree * 4096 + pitch-class set over the tonic,
+    and how many voices sound (X,)."""
     present = pitch != SILENT
     degrees = (pitch - tonic[:, None]) % 12
     bass = (_lowest(pitch) - tonic) % 12
@@ -101,8 +102,8 @@ def _step_class(steps: np.ndarray) -> np.ndarray:
 
 
 def pair_motion(texture: Texture) -> Channel:
-    """Both voices sounding before and after, at least one moving: the interval reached and both steps, given the
-    interval left. Context: outer pair * 24 + interval before; outcome: interval after * 25 + steps."""
+    """Both voices sounding before and after, at least one moving: the interval reached and both steps, given
+    the interval left. Context: outer pair * 24 + interval before; outcome: interval after * 25 + steps."""
     empty = np.zeros(0, dtype=np.int64)
     if texture.slice_count < 2 or not len(texture.pairs):
         return Channel(empty, empty, empty, np.zeros((0, 2), dtype=np.int64), empty.astype(bool))

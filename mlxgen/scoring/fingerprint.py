@@ -1,7 +1,8 @@
 """Fingerprints: hashed spans of music, the same in every key, by which a copy of a training piece is known.
 
-Eight successive changes of the sounding chord (intervals over the bass, and the bass' step) are one span; a quarter of
-all spans, chosen by their hash, is kept (the sampling of S. Schleimer, D. Wilkerson and A. Aiken, Winnowing, 2003).
+Eight successive changes of the sounding chord (intervals over the bass, and the bass' step) are one span; a
+quarter of all spans, chosen by their hash, is kept (the sampling of S. Schleimer, D. Wilkerson and A. Aiken,
+Winnowing, 2003).
 """
 
 from __future__ import annotations

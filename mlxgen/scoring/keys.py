@@ -1,7 +1,8 @@
 """The key as it is heard: one of 24 for every few beats, from the notes alone.
 
-A file's declared key is often missing or only a signature, and music modulates; so harmony and melody are judged
-relative to the key that the notes themselves suggest, and a wrong note cannot hide behind a wrong signature.
+A file's declared key is often missing or only a signature, and music modulates; so harmony and melody are
+judged relative to the key that the notes themselves suggest, and a wrong note cannot hide behind a wrong
+signature.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ PROBE_TONES = np.array([
 
 
 def window_weights(texture: Texture) -> np.ndarray:
-    """(W, 12): voice-beats of each pitch class in windows of WINDOW_BEATS beats (a slice counts where it begins)."""
+    """(W, 12): voice-beats of each pitch class in windows of WINDOW_BEATS beats (a slice counts where it
+    begins)."""
     if not texture.slice_count:
         return np.zeros((0, 12))
     window = texture.onset // (WINDOW_BEATS * texture.beat_ticks)
@@ -33,15 +35,20 @@ def window_weights(texture: Texture) -> np.ndarray:
     return np.bincount(code, weights=beats, minlength=count * 12).reshape(count, 12)
 
 
+# (24, 12): the degree that each pitch class is in each key (mode * 12 + tonic)
+DEGREES = (np.arange(12)[None] - np.tile(np.arange(12), 2)[:, None]) % 12
+MODES = np.repeat((MAJOR, MINOR), 12)
+
+
 def key_likelihoods(weights: np.ndarray, profiles: np.ndarray) -> np.ndarray:
-    """(W, 12) weights and (2, 12) log-probabilities of degrees -> (W, 24) log-likelihood of each key (mode * 12 + tonic)."""
-    turned = np.stack([np.roll(profiles[mode], tonic) for mode in (MAJOR, MINOR) for tonic in range(12)])
-    return weights @ turned.T
+    """(W, 12) weights of pitch classes and (2, 12) log-probabilities of degrees -> (W, 24) log-likelihood of
+    each key (mode * 12 + tonic)."""
+    return weights @ profiles[MODES[:, None], DEGREES].T
 
 
 def local_keys(texture: Texture, profiles: np.ndarray, switch_cost: float = SWITCH_COST) -> np.ndarray:
-    """(S,) key of each slice, mode * 12 + tonic: the cheapest path over windows (Viterbi), each change of key costing
-    `switch_cost` nats."""
+    """(S,) key of each slice, mode * 12 + tonic: the likeliest path over windows (Viterbi), each change of
+    key costing `switch_cost` nats."""
     if not texture.slice_count:
         return np.zeros(0, dtype=np.int64)
     scores = key_likelihoods(window_weights(texture), profiles)

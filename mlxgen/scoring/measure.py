@@ -23,9 +23,9 @@ class Finding(NamedTuple):
 class Measure:
     """A metric's raw result.
 
-    `total` events (or a sum of values) out of `exposure` chances (notes, transitions, beats): total / exposure
-    is the rate or the mean that calibration compares with the corpus. `ticks` (K,) and `voices` (K, up to 2)
-    say where; `values` (K,) how strongly, for metrics whose places differ in weight.
+    `total` events (or a sum of values) out of `exposure` chances (notes, transitions, beats): total /
+    exposure is the rate or the mean that calibration compares with the corpus. `ticks` (K,) and `voices` (K,
+    up to 2) say where; `values` (K,) how strongly, for metrics whose places differ in weight.
     """
 
     total: float
@@ -42,10 +42,6 @@ class Measure:
 NOTHING = Measure(0.0, 0.0)
 
 
-def bar_of(texture: Texture, tick: float) -> int:
-    return int(tick) // texture.bar_ticks + 1 + texture.offset_bars
-
-
 def locate(texture: Texture, slices: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indexes of slices (K,) and of voice pairs (K,) -> ticks (K,) and voices (K, 2)."""
     return texture.onset[slices], texture.pairs[pairs]
@@ -55,15 +51,14 @@ def make_findings(texture: Texture, measure: Measure, rule: str, detail: str, li
     """The places of `measure` as findings, the strongest first when it has values, at most `limit`."""
     if measure.ticks is None or not len(measure.ticks):
         return []
-    order = np.arange(len(measure.ticks))
+    order = np.arange(min(limit, len(measure.ticks)))
     if measure.values is not None:
-        order = np.argsort(-measure.values, kind="stable")
-    findings = []
-    for index in order[:limit]:
-        voices = ()
-        if measure.voices is not None:
-            voices = tuple(int(voice) + 1 for voice in np.atleast_1d(measure.voices[index]))
-        beat = int(measure.ticks[index]) % texture.bar_ticks / texture.beat_ticks + 1
-        bar = bar_of(texture, measure.ticks[index])
-        findings.append(Finding(bar, voices, rule, f"beat {round(float(beat), 2):g}: {detail}"))
-    return findings
+        order = np.argsort(-measure.values, kind="stable")[:limit]
+    ticks = measure.ticks[order]
+    bars = (ticks // texture.bar_ticks + 1 + texture.offset_bars).tolist()
+    beats = (ticks % texture.bar_ticks / texture.beat_ticks + 1).tolist()
+    voices = [()] * len(order)
+    if measure.voices is not None:
+        voices = map(tuple, (measure.voices[order] + 1).tolist())
+    return [Finding(bar, who, rule, f"beat {beat:.3g}: {detail}")
+            for bar, who, beat in zip(bars, voices, beats, strict=True)]

@@ -19,11 +19,11 @@ STYLE_WEIGHT = 0.4
 
 @dataclass(frozen=True)
 class Metric:
-    """`kind`: "count" (events against a rate) or "mean" (a value against a distribution). `side`: which extreme is
-    penalised. `scope`: "any", "whole" (masked in a chunk that is not the last) or "seam" (needs a context).
-    `weight` multiplies its penalty, of which nats up to `usual_nats` count little: faults are charged from what one
-    real piece in five has, style only from what one in twenty has. `detail` is what a finding says; "" reports no
-    places."""
+    """`kind`: "count" (events against a rate) or "mean" (a value against a distribution). `side`: which
+    extreme is penalised. `scope`: "any", "whole" (masked in a chunk that is not the last) or "seam" (needs a
+    context). `weight` multiplies its penalty, of which nats up to `usual_nats` count little: faults are
+    charged from what one real piece in five has, style only from what one in twenty has. `detail` is what a
+    finding says ("" reports no places; {value} is the metric's value), `places` how many findings at most."""
 
     dimension: str
     function: Callable[[Music], Measure]
@@ -33,6 +33,7 @@ class Metric:
     weight: float = 1.0
     detail: str = ""
     usual_nats: float = FAULT_NATS
+    places: int = 12
 
 
 def _count(dimension: str, function, detail: str, weight: float = 1.0) -> Metric:
@@ -87,7 +88,9 @@ METRICS: dict[str, Metric] = {
     "rhythm variety": _style(STATISTICS, statistics.rhythm_variety, "low"),
     "steps": _style(STATISTICS, statistics.step_share),
     "surprisal spread": _style(STATISTICS, statistics.surprisal_spread),
-    "originality": _style(STATISTICS, statistics.originality, "high", weight=1, detail="stands in a training piece"),
+    "novelty": _style(STATISTICS, statistics.novelty, "low", weight=1),
+    "originality": Metric(STATISTICS, statistics.originality, side="high", weight=10, usual_nats=STYLE_NATS, places=1,
+                          detail="from here on, {value:.0%} of all spans stand in training pieces"),
 
     "harmony surprisal": _style(STRUCTURE, structure.harmony_surprisal),
     "rare chords": _count(STRUCTURE, structure.rare_chords, "an unusual chord succession"),
@@ -95,6 +98,8 @@ METRICS: dict[str, Metric] = {
     "modulation": _style(STRUCTURE, structure.modulation, "high"),
     "cadences": _style(STRUCTURE, structure.cadences),
     "harmonic rhythm": _style(STRUCTURE, structure.harmonic_rhythm),
+    "freshness": Metric(STRUCTURE, structure.freshness, side="low", weight=5),
+    "phrases": _style(STRUCTURE, structure.phrases, "low"),
     "chord variety": _style(STRUCTURE, structure.chord_variety, "low"),
     "repetition": Metric(STRUCTURE, structure.repetition, side="high", detail="equals a bar shortly before"),
     "recurrence": Metric(STRUCTURE, structure.recurrence, side="high"),

@@ -1,9 +1,10 @@
-"""Music: what a metric is given. A texture, heard: its family, keys, events and their surprisal, each worked out once."""
+"""Music: what a metric is given. A texture, heard: its family, keys, events and their surprisal, each worked
+out once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,26 +13,28 @@ from mlxgen.music.piece import Piece
 from mlxgen.scoring.events import Channel, make_events, roles
 from mlxgen.scoring.keys import local_keys
 from mlxgen.scoring.reference import Reference, load_reference
-from mlxgen.scoring.texture import Texture, make_texture
+from mlxgen.scoring.texture import Notes, Past, Texture, make_notes, make_past, make_texture
 
 OPENING_BARS = 4
 
 
 @dataclass(frozen=True)
 class Music:
-    """`texture` with its reference. `opening` is the texture of the context's first bars, None for a whole piece;
-    `last` whether the music may be asked to end; `surprisal` (T,) nats per token under a model, or None."""
+    """`texture` with its reference. `opening` holds the notes of the context's first bars, None for a whole
+    piece; `last` whether the music may be asked to end; `surprisal` (T,) nats per token under a model, or
+    None."""
 
     texture: Texture
     reference: Reference
-    opening: Texture | None = None
+    opening: Notes | None = None
     last: bool = True
     surprisal: np.ndarray | None = None
+    memo: dict = field(default_factory=dict, compare=False)     # what several metrics share
 
     @cached_property
     def family(self) -> int:
-        """Index of the corpus family that this music belongs to: by rhythm and texture, and where those leave a doubt
-        the family whose event model is least surprised."""
+        """Index of the corpus family that this music belongs to: by rhythm and texture, and where those
+        leave a doubt the family whose event model is least surprised."""
         families = self.reference.plausible_families(texture_features(self.texture))
         if len(families) == 1 or not len(self.events["melody"].ticks):
             return int(families[0])
@@ -67,8 +70,9 @@ class Music:
 
 
 def texture_features(texture: Texture) -> np.ndarray:
-    """(5,) what tells families apart and no wrong note can change: log attacks per beat and voice, the share of voices
-    attacking together, the share of attacks off the beat, the share of silence, and the number of voices."""
+    """(5,) what tells families apart and no wrong note can change: log attacks per beat and voice, the share
+    of voices attacking together, the share of attacks off the beat, the share of silence, and the number of
+    voices."""
     voices = texture.sounding_voices
     if not len(voices) or not texture.slice_count:
         return np.array([0.0, 1.0, 0.0, 0.0, 4.0])
@@ -83,13 +87,41 @@ def texture_features(texture: Texture) -> np.ndarray:
     return np.array([np.log(max(count, 1.0) / beats / len(voices)), together, off_beat, silent, len(voices)])
 
 
+@dataclass(frozen=True)
+class Context:
+    """What every candidate of a chunk shares: the past as arrays and the notes of the piece's first bars."""
+
+    piece: Piece
+    seam_ticks: int | None
+    past: Past | None
+    opening: Notes | None
+
+
+_last_context: list[Context] = []      # fifty candidates in a row continue one context: its arrays are made once
+
+
+def make_context(context: Piece, seam_ticks: int | None = None) -> Context:
+    """The arrays of a context; the last one made is kept for the next call with the same Piece object."""
+    if _last_context and _last_context[0].piece is context and _last_context[0].seam_ticks == seam_ticks:
+        return _last_context[0]
+    past = make_past(context, seam_ticks)
+    opening = None
+    if past is not None:
+        opening = make_notes([rows[rows[:, 0] < OPENING_BARS * past.bar_ticks] for rows in past.voices])
+    made = Context(context, seam_ticks, past, opening)
+    _last_context[:] = [made]
+    return made
+
+
 def make_music(piece: Piece, context: Piece | None = None, *, last: bool = True,
                surprisal: Sequence[float] | None = None, reference: Reference | None = None,
                seam_ticks: int | None = None) -> Music:
-    """The piece, or a chunk behind its context, ready for metrics. Raises ValueError as `make_texture` does."""
-    texture = make_texture(piece, context, seam_ticks=seam_ticks)
-    opening = None
-    if texture.has_context:
-        opening = make_texture(context.between(0, OPENING_BARS * context.bar_ticks))
+    """The piece, or a chunk behind its context, ready for metrics. Raises ValueError as `make_texture` does.
+    """
+    before = None if context is None else make_context(context, seam_ticks)
+    texture = make_texture(piece, before and before.past)
+    opening = before.opening if before is not None and before.opening is not None else None
     tokens = None if surprisal is None else np.atleast_1d(np.asarray(surprisal, dtype=np.float64))
+    if tokens is not None and not np.isfinite(tokens).all():
+        raise ValueError("surprisal: expected finite numbers, nats per token")
     return Music(texture, reference or load_reference(), opening, last, tokens)

@@ -1,4 +1,5 @@
-"""The reference: what was measured on training pieces, read from reference.npz, one small file made by its recipe."""
+"""The reference: what was measured on training pieces, read from reference.npz, one small file made by its
+recipe."""
 
 from __future__ import annotations
 
@@ -20,10 +21,11 @@ class Reference:
     """Tables and calibration of F families of texture and M metrics.
 
     `arrays`: families (F,) names; profiles (2, 12) log-probabilities of degrees in major and minor;
-    count/CHANNEL (F, contexts, outcomes); chords/FAMILY (P, 2) chord pairs and their counts;
-    family_mean (F, 5), family_precision (F, 5, 5); ranges (F, 3, 2) by role; rare (F, channels) nats;
-    note_views (F, 2, 6) mean and spread, note_rare (F,); bar_lines (F, 2, features), seam_weights (features,),
-    worst_line (F, 2); metrics (M,) names and calibration (F, M, 4); prints (K,) sorted uint32. Raises ValueError naming what is missing.
+    count/CHANNEL (F, contexts, outcomes); chords/FAMILY (P, 2) chord pairs and their counts; family_mean (F,
+    5), family_precision (F, 5, 5); ranges (F, 3, 2) by role; rare (F, channels) nats; note_views (F, 2, 6)
+    mean and spread, note_rare (F,); bar_lines (F, 2, features), seam_weights (features,), worst_line (F, 2);
+    metrics (M,) names and calibration (F, M, 4); prints (K,) sorted uint32. Raises ValueError naming what is
+    missing.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], source: str = "reference"):
@@ -44,7 +46,8 @@ class Reference:
         self._models: dict[int, Family] = {}
 
     def plausible_families(self, features: np.ndarray) -> np.ndarray:
-        """The families whose Gaussian over texture features (5,) is within MARGIN_NATS of the likeliest, best first."""
+        """The families whose Gaussian over texture features (5,) is within MARGIN_NATS of the likeliest,
+        best first."""
         apart = features - self.arrays["family_mean"]
         precision = self.arrays["family_precision"]
         distance = np.einsum("fi,fij,fj->f", apart, precision, apart) - self.arrays["family_log_precision"]

@@ -16,13 +16,12 @@ from mlxgen.scoring.reference import Reference
 DIMENSION_NATS = 6.0        # penalty at which a dimension is down to 1 / e
 COMPOSITE_NATS = 24.0       # the same for the weighted sum of dimensions
 KNEE_NATS = 12.0            # beyond this a dimension's penalty counts by its logarithm
-FINDINGS_PER_METRIC = 12
 
 
 @dataclass(frozen=True)
 class Score:
-    """`composite` in [0, 1], higher is better; `dimensions` by name, each in [0, 1]; `findings` in order of bars;
-    `penalties` in nats by metric: what took the points away."""
+    """`composite` in [0, 1], higher is better; `dimensions` by name, each in [0, 1]; `findings` in order of
+    bars; `penalties` in nats by metric: what took the points away."""
 
     composite: float
     dimensions: dict[str, float]
@@ -67,7 +66,8 @@ def score_music(music: Music) -> Score:
         nats = tail_nats(found, metric.kind, metric.side, music.reference.calibration[name][family])
         penalties[name] = charged(nats, metric.usual_nats)
         if metric.detail and (metric.kind == "count" or penalties[name] > 0.5):
-            findings += make_findings(texture, found, name, metric.detail, FINDINGS_PER_METRIC)
+            detail = metric.detail.format(value=found.value)
+            findings += make_findings(texture, found, name, detail, metric.places)
     composite, dimensions = combine(penalties)
     return Score(composite, dimensions, sorted(findings), penalties)
 
@@ -77,11 +77,11 @@ def score(piece: Piece, context: Piece | None = None, *, last: bool = True,
           reference: Reference | None = None) -> Score:
     """Judge a piece, or a chunk of one.
 
-    `context` is the music before the chunk, from the beginning of the piece; the chunk's tick 0 falls on `seam_ticks`
-    of the context (default: the bar line after its last attack). `last=False` masks what only whole pieces can have:
-    final cadence, closing together, length. `surprisal` (T,) is the chunk's nats per token under the model that wrote
-    it. Findings count bars from the start of the context. Deterministic; never NaN; no notes score 0.
-    Raises ValueError for a meter without length.
+    `context` is the music before the chunk, from the beginning of the piece; the chunk's tick 0 falls on
+    `seam_ticks` of the context (default: the bar line after its last attack). `last=False` masks what only
+    whole pieces can have: final cadence, closing together, length. `surprisal` (T,) is the chunk's nats per
+    token under the model that wrote it. Findings count bars from the start of the context. Deterministic;
+    never NaN; no notes score 0. Raises ValueError for a meter without length.
     """
     return score_music(make_music(piece, context, last=last, surprisal=surprisal, reference=reference,
                                   seam_ticks=seam_ticks))

@@ -1,7 +1,7 @@
 """Statistics: how far melody, degrees and rhythm lie from the corpus, on either side.
 
-Too surprising is wrong and too predictable is dull: these metrics are judged by their distance from the held-out
-pieces' distribution in both directions.
+Too surprising is wrong and too predictable is dull: these metrics are judged by their distance from the
+held-out pieces' distribution in both directions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def degree_surprisal(music: Music) -> Measure:
 
 
 def rare_degrees(music: Music) -> Measure:
-    """Share of scale degrees rarer than the corpus' 98th percentile: chromatic notes that lead nowhere. 0..1."""
+    """Share of scale degrees rarer than the corpus' 98th percentile: chromatic notes that lead nowhere. 0..1.
+    """
     return rare_events(music, "degree")
 
 
@@ -51,7 +52,8 @@ def _entropy(codes: np.ndarray) -> Measure:
 
 
 def interval_variety(music: Music) -> Measure:
-    """Entropy of the melodic intervals, Miller-corrected. 0..3.3 nats: low drones and scales, high random walks."""
+    """Entropy of the melodic intervals, Miller-corrected. 0..3.3 nats: low drones and scales, high random
+    walks."""
     channel = music.events["melody"]
     return _entropy(channel.outcome[channel.new])
 
@@ -70,15 +72,29 @@ def step_share(music: Music) -> Measure:
 
 
 def surprisal_spread(music: Music) -> Measure:
-    """Standard deviation of all events' surprisal, mean over channels. 0.. nats: typicality without surprises is low."""
+    """Standard deviation of all events' surprisal, mean over channels. 0.. nats: typicality without
+    surprises is low."""
     spreads = [music.nats[name][music.events[name].new] for name in ("harmony", "pair", "melody", "degree")]
     spreads = [nats.std() for nats in spreads if len(nats) > 3]
     count = int(music.events["melody"].new.sum())
     return Measure(float(np.mean(spreads)) * count, count) if spreads else NOTHING
 
 
+def novelty(music: Music) -> Measure:
+    """Share of changes of chord that no training piece of the family contains, 0..1: judged on the low side.
+
+    Real pieces always find some succession of their own; a copy, a recombination and the output of a model
+    that has learned too well find none. The chords that a wrong note makes new are charged elsewhere.
+    """
+    chords = music.events["harmony"]
+    changes = chords.new & (chords.context != chords.outcome)
+    unseen = music.reference.model(music.family).harmony.unseen(chords.context[changes], chords.outcome[changes])
+    return Measure(float(unseen.sum()), len(unseen))
+
+
 def originality(music: Music) -> Measure:
-    """Share of fingerprinted spans that stand, transposed or not, in a training piece. 0..1; see fingerprint.py."""
+    """Share of fingerprinted spans that stand, transposed or not, in a training piece. 0..1; see
+    fingerprint.py."""
     prints, ticks = music.reference.fingerprints(music)
     if not len(prints):
         return NOTHING

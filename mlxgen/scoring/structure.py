@@ -44,8 +44,8 @@ def modulation(music: Music) -> Measure:
 
 
 def cadences(music: Music) -> Measure:
-    """Authentic cadences, per beat: bass 5 -> 1 in the key heard with the leading note in the first chord, onto a chord
-    that holds at least a beat. 0..1.
+    """Authentic cadences, per beat: bass 5 -> 1 in the key heard with the leading note in the first chord,
+    onto a chord that holds at least a beat. 0..1.
     """
     texture = music.texture
     if texture.slice_count < 2 or len(texture.sounding_voices) < 2:
@@ -71,15 +71,56 @@ def harmonic_rhythm(music: Music) -> Measure:
 
 
 def chord_variety(music: Music) -> Measure:
-    """Different chords among all chords on beats, n different of N as log(n) / log(N + 1). 0..1: loops are low."""
+    """Different chords among all chords on beats, n different of N as log(n) / log(N + 1). 0..1: loops are
+    low."""
     code = music.events["harmony"].outcome[music.events["harmony"].new]
     if len(code) < 4:
         return NOTHING
     return Measure(float(np.log(len(np.unique(code))) / np.log(len(code) + 1)) * len(code), len(code))
 
 
+def freshness(music: Music) -> Measure:
+    """How far the harmony moves, surprises and goes by phrases: 1.4 * nats + 9 * share of new successions +
+    9 * share of changes + 4 * `phrases`. Judged on the low side: about 17 in chorales.
+
+    Each term alone overlaps between real music and music picked for likelihood; together they part (AUC .82,
+    .79, .85 and .88 alone, .96 together, on chorales). The factors bring the terms to like spreads.
+    """
+    chords = music.events["harmony"]
+    before, after = chords.context[chords.new], chords.outcome[chords.new]
+    if len(after) < 8:
+        return NOTHING
+    changes = before != after
+    unseen = music.reference.model(music.family).harmony.unseen(before, after)
+    share = unseen[changes].mean() if changes.any() else 0.0
+    value = 1.4 * music.nats["harmony"][chords.new].mean() + 9 * share + 9 * changes.mean() + 4 * phrases(music).value
+    return Measure(float(value) * len(after), len(after))
+
+
+def phrases(music: Music) -> Measure:
+    """Whether busy and quiet beats come back by the phrase: mean autocorrelation of the attacks per beat at
+    two and four bars, less that at one and two beats. -1..1; judged on the low side: a texture that only
+    drifts is low.
+    """
+    texture, notes = music.texture, music.texture.notes
+    beat = (notes.start[texture.new_notes] - texture.seam_ticks) // texture.beat_ticks
+    bar = max(texture.bar_ticks // texture.beat_ticks, 1)
+    count = int(beat.max()) + 1 if len(beat) else 0
+    if count <= 4 * bar + 8:
+        return NOTHING
+    attacks = np.bincount(beat).astype(float)
+    attacks -= attacks.mean()
+    power = float((attacks * attacks).mean())
+    if power < 1e-9:
+        return Measure(-1.0 * count, count)
+    near, far = ([float((attacks[lag:] * attacks[:-lag]).mean()) for lag in lags]
+                 for lags in ((1, 2), (2 * bar, 4 * bar)))
+    return Measure((sum(far) - sum(near)) / (2 * power) * count, count)
+
+
 def bar_codes(texture: Texture) -> tuple[np.ndarray, np.ndarray]:
-    """(bars,) a code of what is attacked in each bar, equal for equal bars, and (bars,) how many notes are in it."""
+    """(bars,) a code of what is attacked in each bar, equal for equal bars, and (bars,) how many notes are
+    in it."""
     notes = texture.notes
     bar = notes.start // texture.bar_ticks
     count = int(bar.max()) + 1 if len(bar) else 0
@@ -111,9 +152,11 @@ def repetition(music: Music) -> Measure:
 
 
 def recurrence(music: Music) -> Measure:
-    """Share of beats whose chord, next chord and the one after stood before in this music at the same pitches. 0..1.
+    """Share of beats whose chord, next chord and the one after stood before in this music at the same
+    pitches. 0..1.
 
-    Finds loops whose length is not a number of bars. Judged two-sidedly: real pieces recall some of their harmony.
+    Finds loops whose length is not a number of bars. Judged two-sidedly: real pieces recall some of their
+    harmony.
     """
     beats = music.texture.beats
     if len(beats) < 12:

@@ -183,8 +183,8 @@ def seam_of(context: Piece) -> int:
 def tactus(notes: Notes) -> float:
     """1 where notes last about a beat; 2 or 4 for music written in long values, 1/2 in short ones.
 
-    A chorale in half notes is the same music as one in quarters: both are heard in the second's beat. Long notes that
-    begin on any quarter are long notes.
+    A chorale in half notes is the same music as one in quarters: both are heard in the second's beat. Long
+    notes that begin on any quarter are long notes.
     """
     if not len(notes.duration):
         return 1.0
@@ -195,39 +195,55 @@ def tactus(notes: Notes) -> float:
     return 0.5 if quarters < 0.27 else float(wanted)
 
 
-def make_texture(piece: Piece, context: Piece | None = None, *, seam_ticks: int | None = None,
-                 context_bars: int = CONTEXT_BARS) -> Texture:
-    """Arrays of `piece`, or of `piece` behind the last `context_bars` bars of `context`.
+@dataclass(frozen=True)
+class Past:
+    """The music before a chunk: columns (n, 3) of each voice's notes, and the tick at which the chunk begins.
+    """
 
-    The piece's tick 0 falls on `seam_ticks` of the context (default: `seam_of(context)`).
-    Raises ValueError for a meter without length.
+    voices: list[np.ndarray]
+    seam_ticks: int
+    bar_ticks: int
+
+
+def make_past(context: Piece | None, seam_ticks: int | None = None) -> Past | None:
+    """Columns of a context; None for none, or for one without notes and without a seam."""
+    if context is None or not (context.note_count or seam_ticks):
+        return None
+    return Past(_columns(context)[0], seam_of(context) if seam_ticks is None else seam_ticks, context.bar_ticks)
+
+
+def make_notes(voices: list[np.ndarray]) -> Notes:
+    """Columns (n, 3) of each voice -> Notes."""
+    table = np.concatenate(voices) if voices else np.zeros((0, 3), dtype=np.int64)
+    number = np.repeat(np.arange(len(voices)), [len(rows) for rows in voices])
+    return Notes(number, table[:, 0], table[:, 1], table[:, 2], np.diff(number, prepend=-1) != 0)
+
+
+def make_texture(piece: Piece, past: Past | None = None, *, context_bars: int = CONTEXT_BARS) -> Texture:
+    """Arrays of `piece`, or of `piece` behind the last `context_bars` bars of what came before it.
+
+    The piece's tick 0 falls on the past's `seam_ticks`. Raises ValueError for a meter without length.
     """
     bar = piece.bar_ticks
     if bar <= 0:
         raise ValueError(f"meter {piece.meter}: expected a positive numerator over a power of two")
     voices, faults = _columns(piece)
-    cut = shift = 0
-    if context is not None and context.note_count:
-        seam = seam_of(context) if seam_ticks is None else seam_ticks
-        cut = max(0, seam - context_bars * bar)
-        before, _ = _columns(context)
-        count = max(len(voices), len(before))
-        empty = np.zeros((0, 3), dtype=np.int64)
-        voices += [empty] * (count - len(voices))
-        before += [empty] * (count - len(before))
-        shift = seam - cut
-        before = [old[(old[:, 0] >= cut) & (old[:, 0] < seam)] for old in before]
-        voices = [np.concatenate([old - np.array([cut, 0, 0]), new + np.array([shift, 0, 0])])
-                  for old, new in zip(before, voices, strict=True)]
-    return _cut(voices, piece, seam_ticks=shift, offset_bars=cut // bar, faults=faults,
-                has_context=context is not None and context.note_count > 0)
+    if past is None:
+        return _cut(voices, piece, faults=faults)
+    cut = max(0, past.seam_ticks - context_bars * bar) // bar * bar
+    count = max(len(voices), len(past.voices))
+    empty = np.zeros((0, 3), dtype=np.int64)
+    before = [rows[(rows[:, 0] >= cut) & (rows[:, 0] < past.seam_ticks)] for rows in past.voices]
+    before += [empty] * (count - len(before))
+    voices += [empty] * (count - len(voices))
+    shift = past.seam_ticks - cut
+    voices = [np.concatenate([old - np.array([cut, 0, 0]), new + np.array([shift, 0, 0])])
+              for old, new in zip(before, voices, strict=True)]
+    return _cut(voices, piece, seam_ticks=shift, offset_bars=cut // bar, faults=faults, has_context=True)
 
 
 def _cut(voices: list[np.ndarray], piece: Piece, **fields) -> Texture:
-    table = np.concatenate(voices) if voices else np.zeros((0, 3), dtype=np.int64)
-    number = np.repeat(np.arange(len(voices)), [len(rows) for rows in voices])
-    first = np.diff(number, prepend=-1) != 0
-    notes = Notes(number, table[:, 0], table[:, 1], table[:, 2], first)
+    notes = make_notes(voices)
     edges = np.unique(np.concatenate([notes.start, notes.end]))
     onset = edges[:-1]
     pitch = np.full((len(onset), max(len(voices), 1)), SILENT, dtype=np.int64)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from mlxgen.scoring.measure import NOTHING, Measure
 from mlxgen.scoring.music import Music
-from mlxgen.scoring.texture import Texture
+from mlxgen.scoring.texture import Notes
 
 THEME_INTERVALS = 6     # a theme is up to seven notes
 SHORTEST = 3
-SHUFFLES = 24
+SHUFFLES = 16
 NULL_SEED = 1725        # Gradus ad Parnassum
 
 
@@ -21,46 +23,46 @@ def diatonic(interval: np.ndarray) -> np.ndarray:
     return np.sign(interval) * steps
 
 
-def opening_theme(texture: Texture) -> tuple[np.ndarray, int, int]:
-    """(m,) diatonic steps of the first voice that enters, its voice, and how many of its notes are the theme."""
-    notes = texture.notes
+def opening_theme(notes: Notes) -> tuple[np.ndarray, int, int]:
+    """(m,) diatonic steps of the first voice that enters, its voice, and how many of its notes are the theme.
+    """
     leading = int(np.lexsort((notes.voice, notes.start))[0])
     own = np.flatnonzero(notes.voice == notes.voice[leading])[:THEME_INTERVALS + 1]
     return diatonic(notes.interval[own[1:]]), int(notes.voice[leading]), len(own)
 
 
-def _runs(texture: Texture, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(K, length) diatonic steps of every run of notes inside one voice, and (K,) index of the run's second note."""
-    notes = texture.notes
-    count = len(notes.start) - length + 1
-    if count <= 0:
-        return np.zeros((0, length), dtype=np.int64), np.zeros(0, dtype=np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(diatonic(notes.interval), length)
+def _runs(notes: Notes, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(K, length) diatonic steps of every run of notes inside one voice, and (K,) index of the run's second
+    note."""
+    if len(notes.start) < length:
+        return np.zeros((0, length), dtype=np.int8), np.zeros(0, dtype=np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(diatonic(notes.interval).astype(np.int8), length)
     whole = ~np.lib.stride_tricks.sliding_window_view(notes.first, length).any(axis=1)
     index = np.flatnonzero(whole)
     return windows[index], index
 
 
-def _recall(runs: np.ndarray, theme: np.ndarray) -> np.ndarray:
-    """(K, m) runs -> (K,) similarity of each with the theme: share of equal steps, half for steps one apart."""
-    apart = np.abs(runs - theme)
-    return np.where(apart == 0, 1.0, np.where((apart == 1) & (runs * theme > 0), 0.5, 0.0)).mean(axis=1)
+@cache
+def _orders(length: int) -> np.ndarray:
+    """(SHUFFLES, length) orders of a theme's steps, always the same ones."""
+    return np.random.default_rng(NULL_SEED).random((SHUFFLES, length)).argsort(axis=1)
 
 
 def theme_recall(music: Music) -> Measure:
     """How much better the music recalls its opening theme than shuffled themes, -1..1.
 
-    Similarity of the best eighth of all places with the theme (first seven notes of the voice that enters first), minus
-    the same for 24 fixed shuffles of its steps: what any melody in that style would reach. The theme's own notes do not
-    count. In a chunk the theme is the context's opening.
+    Similarity of the best eighth of all places with the theme (the first seven notes of the voice that
+    enters first), minus the same for 16 fixed shuffles of its steps: what any melody in that style would
+    reach. A step counts whole where it is equal, half where it is one degree off. The theme's own notes do
+    not count. In a chunk the theme is the context's opening.
     """
-    source = music.opening or music.texture
-    if len(source.notes.start) <= SHORTEST:
+    source = music.texture.notes if music.opening is None else music.opening
+    if len(source.start) <= SHORTEST:
         return NOTHING
     theme, voice, length = opening_theme(source)
     if len(theme) < SHORTEST or not theme.any():
         return NOTHING
-    runs, index = _runs(music.texture, len(theme))
+    runs, index = _runs(music.texture.notes, len(theme))
     notes = music.texture.notes
     kept = notes.start[index] >= music.texture.seam_ticks
     if music.opening is None:
@@ -69,11 +71,13 @@ def theme_recall(music: Music) -> Measure:
     runs, index = runs[kept], index[kept]
     if len(runs) < 8:
         return NOTHING
-    orders = np.random.default_rng(NULL_SEED).random((SHUFFLES, len(theme))).argsort(axis=1)
-    themes = np.vstack([theme, theme[orders]])                      # (1 + SHUFFLES, m)
-    apart = np.abs(runs[None] - themes[:, None])                    # (1 + SHUFFLES, K, m)
-    near = (apart == 1) & (runs[None] * themes[:, None] > 0)
-    likeness = ((apart == 0) + 0.5 * near).mean(axis=2)
+    themes = np.vstack([theme, theme[_orders(len(theme))]]).astype(np.int8)     # (1 + SHUFFLES, m)
+    likeness = np.zeros((len(themes), len(runs)), dtype=np.float32)
+    for place in range(len(theme)):
+        ours, theirs = runs[None, :, place], themes[:, None, place]
+        apart = np.abs(ours - theirs)
+        likeness += (apart == 0) + np.float32(0.5) * ((apart == 1) & ((ours > 0) == (theirs > 0)))
+    likeness /= len(theme)
     top = max(len(runs) // 8, 1)
     best = np.partition(likeness, len(runs) - top, axis=1)[:, -top:].mean(axis=1)
     places = np.flatnonzero(likeness[0] >= 0.9)

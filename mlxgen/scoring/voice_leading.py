@@ -1,8 +1,9 @@
 """Voice leading: the rules of part writing, each counted against how often real pieces break them.
 
-Every metric takes the Music and returns a Measure. A voice "moves" where it attacks a new pitch; a rule about
-two voices looks at slices where both move. Rules after J. J. Fux, Gradus ad Parnassum (1725), and the part-writing
-chapters of W. Piston, Harmony (1941); the rates they are judged by are measured (weights/recipe/event_model.py).
+Every metric takes the Music and returns a Measure. A voice "moves" where it attacks a new pitch; a rule
+about two voices looks at slices where both move. Rules after J. J. Fux, Gradus ad Parnassum (1725), and the
+part-writing chapters of W. Piston, Harmony (1941); the rates they are judged by are measured
+(weights/recipe/event_model.py).
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ def crossings(music: Music) -> Measure:
 
 
 def overlaps(music: Music) -> Measure:
-    """A voice moves past where its neighbour just was (above the upper's last pitch, below the lower's), per note.
+    """A voice moves past where its neighbour just was (above the upper's last pitch, below the lower's), per
+    note.
 
     The nearest legal twin moves up to that pitch and no further.
     """
@@ -213,8 +215,8 @@ def joint_leaps(music: Music) -> Measure:
 def tessitura(music: Music) -> Measure:
     """How far notes lie outside their voice's usual range, in semitones per note.
 
-    The usual range is the corpus' 1st to 99th percentile for the top, the inner and the lowest voices of the family.
-    The notes' places are reported from an excess of two semitones up.
+    The usual range is the corpus' 1st to 99th percentile for the top, the inner and the lowest voices of the
+    family. The notes' places are reported from an excess of two semitones up.
     """
     texture, notes = music.texture, music.texture.notes
     low, high = music.ranges

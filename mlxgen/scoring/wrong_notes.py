@@ -1,7 +1,8 @@
 """Wrong notes: what is rare in its line, in its chord and against the other voices at once.
 
-A real piece has a leap here and a dissonance there; a note that is unlikely on every count is a mistake. Adding the
-channels up before looking at the tail finds one altered note in twenty where each channel alone does not.
+A real piece has a leap here and a dissonance there; a note that is unlikely on every count is a mistake.
+Adding the channels up before looking at the tail finds one altered note in twenty where each channel alone
+does not.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ VIEWS = ("melody", "next melody", "degree", "pair", "sonority", "harmony")
 def note_views(music: Music) -> np.ndarray:
     """(N, 6) surprisal of each note as seen by each channel, NaN where a channel has no event at the note.
 
-    Its own interval and the next one's, its degree, the motions of its voice against others, the sonority and, on a
-    beat, the chord at its attack.
+    Its own interval and the next one's, its degree, the motions of its voice against others, the sonority
+    and, on a beat, the chord at its attack.
     """
     texture, notes, nats = music.texture, music.texture.notes, music.nats
     views = np.full((len(notes.start), len(VIEWS)), np.nan)

@@ -1,0 +1,65 @@
+"""The pieces that the scorer's bench judges: JSB frames, and held-out quartets, motets and polyphony where
+they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlxgen.music.piece import Note, Piece
+from mlxgen.music.theory import Key
+from mlxgen.scoring.completeness import home_key
+from mlxgen.scoring.music import make_music
+
+FRAME_TICKS = 120
+LONGEST_NOTES = 1500    # of the other corpora: a whole quartet movement takes as long as twenty chorales
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Chorales by split, and held-out pieces of other families by name (absent ones are left out)."""
+
+    chorales: dict[str, list[Piece]]
+    others: dict[str, list[Piece]]
+
+
+def piece_of_frames(frames: list[list[int]]) -> Piece:
+    """Pitches per sixteenth (T, 4) -> Piece; equal neighbours are one note. Its key is the one heard longest.
+    """
+    voices = []
+    for line in zip(*frames, strict=True):
+        voice: list[Note] = []
+        for at, pitch in enumerate(line):
+            if pitch <= 0:
+                continue
+            if voice and voice[-1].pitch == pitch and voice[-1].end_ticks == at * FRAME_TICKS:
+                voice[-1] = voice[-1]._replace(duration_ticks=voice[-1].duration_ticks + FRAME_TICKS)
+            else:
+                voice.append(Note(at * FRAME_TICKS, FRAME_TICKS, pitch))
+        voices.append(voice)
+    piece = Piece(voices)
+    key = home_key(make_music(piece))
+    return Piece(voices, Key(key % 12, "minor" if key >= 12 else "major"))
+
+
+def read_chorales(path: Path) -> dict[str, list[Piece]]:
+    """The literature's splits: train, valid, test."""
+    return {split: [piece_of_frames(frames) for frames in pieces]
+            for split, pieces in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def read_corpus(folder: Path, quick: bool = False) -> Corpus:
+    """Chorales from `folder`; unless `quick`, the held-out pieces of the recipe's other families too.
+
+    Those need the folder's scores, and music21's corpus where that package is installed.
+    """
+    chorales = read_chorales(folder / "Jsb16thSeparated.json")
+    others: dict[str, list[Piece]] = {}
+    if not quick:
+        from weights.recipe.event_model import FAMILIES, entries, split_corpus
+
+        for sample in split_corpus(list(entries(folder))):
+            if sample.split == "test" and sample.family and 40 <= sample.piece.note_count <= LONGEST_NOTES:
+                others.setdefault(FAMILIES[sample.family], []).append(sample.piece)
+    return Corpus(chorales, others)

@@ -35,7 +35,7 @@ class FakeEngine:
         return SimpleNamespace(ids=[token], logprobs=[0.0])
 
     def _dice(self) -> random.Random:
-        key = (self.seed, len(self.ids), self.params.temperature, self.params.min_p, tuple(self.ids[:self.pinned]), self.ids[-1])
+        key = (self.seed, len(self.ids), self.params.temperature, self.params.min_p, self.rules.bias, tuple(self.ids[:self.pinned]), self.ids[-1])
         return random.Random(repr(key))
 
     def _next_name(self) -> str:

@@ -122,7 +122,7 @@ def test_it_stays_two_bars_ahead_and_no_further(vocab):
 
 
 @pytest.mark.parametrize(("name", "value"), [("temperature", 1.3), ("min_p", 0.2), ("style", "classical"),
-                                             ("texture", "homophonic")])
+                                             ("texture", "homophonic"), ("density", 2.0)])
 def test_a_control_is_heard_within_a_beat_and_nothing_sounding_changes(vocab, name, value):
     show = Show(vocab)
     show.run(10)

@@ -56,17 +56,14 @@ def write_tape(tape, header: dict, path: Path) -> None:
 
 
 def _play(tape, header: dict, midi_port: str | None, midi_api: str) -> None:
-    import multiprocessing
-
     from mlxgen.perform.player import PlayerSettings
     from mlxgen.perform.ports import PortSpec, open_output
     from mlxgen.perform.replay import play_tape
-    from mlxgen.perform.shared import Shared
 
     port = open_output(PortSpec(midi_port, midi_api))
     click.echo(f"playing {len(tape.notes)} notes to {port.name!r}", err=True)
     settings = PlayerSettings(tempo_bpm=header["tempo_bpm"], channels=header["channels"])
     try:
-        play_tape(tape, port, Shared(multiprocessing.get_context("spawn")), settings)
+        play_tape(tape, port, settings)
     finally:
         port.close()

@@ -132,7 +132,7 @@ class Context:
         self._flush_journal()
         self.engine.rules = rules
         self._journal({"op": "rules", "grammar": rules.grammar, "ranges": rules.ranges,
-                       "soft": sorted(rules.soft), "eos": rules.eos})
+                       "soft": sorted(rules.soft), "eos": rules.eos, "bias": rules.bias})
 
     def history(self, max_ids: int) -> tuple[list[int], int]:
         """(the last ids from a bar line on, at most `max_ids` unless the last bar alone is longer; its tick)."""

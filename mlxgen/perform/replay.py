@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from mlxgen.music.vocab import Vocab
 from mlxgen.perform.context import Context
 from mlxgen.perform.player import Player, PlayerSettings
 from mlxgen.perform.playerproc import Spin
+from mlxgen.perform.shared import Shared
 from mlxgen.perform.velocity import VelocityShape, shape_velocity
 from mlxgen.perform.wire import Notes, Order, TimedNote
 
@@ -22,6 +24,7 @@ class Tape:
 
     notes: list[TimedNote] = field(default_factory=list)
     turns: list[tuple[float, str, float]] = field(default_factory=list)
+    born: list[int] = field(default_factory=list)   # for each note, which entry of the log it came from
     ids: list[int] = field(default_factory=list)    # of the last context, for a check by eye
     end_ticks: float = 0.0
 
@@ -52,10 +55,12 @@ class _Replayer:
         self.context = Context(make_engine or (lambda pinned, seed: self._engine), vocab, lambda entry: None, slack=4096)
         self.tape = Tape()
         self.offset = 0.0                   # where the present epoch begins on the tape
-        self._taken: list[list[TimedNote]] = []     # notes of each id of the present context
-        self._kept: list[TimedNote] = []            # of contexts before it, in this epoch
+        self._taken: list[list[tuple[TimedNote, int]]] = []     # notes of each id of the present context
+        self._kept: list[tuple[TimedNote, int]] = []            # of contexts before it, in this epoch
+        self._number = 0                                        # of the entry being done
 
     def do(self, entry: dict) -> None:
+        self._number += 1
         method = getattr(self, f"_on_{entry.get('op')}", None)
         if method is not None:
             method(entry)
@@ -84,7 +89,7 @@ class _Replayer:
             self._take(notes if entry.get("heard", True) else [])
 
     def _take(self, notes) -> None:
-        self._taken.append([TimedNote(*note, voice, shape_velocity(note, voice, self.meter, self.shape))
+        self._taken.append([(TimedNote(*note, voice, shape_velocity(note, voice, self.meter, self.shape)), self._number)
                             for voice, note in notes])
 
     def _on_rewind(self, entry: dict) -> None:
@@ -99,8 +104,9 @@ class _Replayer:
     def _on_rules(self, entry: dict) -> None:
         if self.check:
             rules = self.context.engine.rules
-            known = {name: entry[name] for name in entry if hasattr(rules, name)}
-            self.context.engine.rules = replace(rules, **{**known, "soft": frozenset(entry["soft"])})
+            self.context.engine.rules = replace(
+                rules, grammar=entry["grammar"], ranges=entry["ranges"], eos=entry["eos"],
+                soft=frozenset(entry["soft"]), bias=tuple(tuple(pair) for pair in entry["bias"]))
 
     def _on_control(self, entry: dict) -> None:
         if entry["name"] == "panic":
@@ -115,12 +121,14 @@ class _Replayer:
 
     def _end_epoch(self, tick: float) -> None:
         notes = [*self._kept, *(note for notes in self._taken for note in notes)]
-        sounded = [note for note in notes if note.start_ticks < tick]
+        sounded = sorted((note.start_ticks, note.voice, number, note) for note, number in notes
+                         if note.start_ticks < tick)
         self._kept, self._taken = [], []
         base = round(self.offset)
-        self.tape.notes += [note._replace(start_ticks=note.start_ticks + base) for note in sounded]
+        self.tape.notes += [note._replace(start_ticks=note.start_ticks + base) for *_, note in sounded]
+        self.tape.born += [number for _, _, number, _ in sounded]
         if notes:
-            end = max((note.start_ticks + note.duration_ticks for note in sounded), default=0)
+            end = max((note.start_ticks + note.duration_ticks for *_, note in sounded), default=0)
             self.offset += min(tick, end) if tick < math.inf else end
         self.tape.end_ticks = self.offset
 
@@ -138,13 +146,13 @@ def replay(entries: Iterable[dict], vocab: Vocab, make_engine: Callable | None =
         replayer.do(entry)
     if replayer._kept or replayer._taken:
         replayer._end_epoch(math.inf)
-    replayer.tape.notes.sort(key=lambda note: (note.start_ticks, note.voice))
     replayer.tape.ids = replayer.context.ids
     return replayer.tape
 
 
-def play_tape(tape: Tape, port, shared, settings: PlayerSettings, now=time.monotonic) -> None:
+def play_tape(tape: Tape, port, settings: PlayerSettings, now=time.monotonic) -> None:
     """Play a tape through the same player; returns at its end. Ends every note, also when interrupted."""
+    shared = Shared(multiprocessing.get_context("spawn"))
     player, spin, orders = Player(port, shared, settings, now), Spin(), sorted(tape.turns)
     player.handle(Order(0, "flush", (1, 0, 0)))
     player.handle(Notes(1, round(tape.end_ticks), tuple(tape.notes)))

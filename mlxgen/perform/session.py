@@ -7,6 +7,7 @@ playhead is passed in, the player is a `sink`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -221,6 +222,11 @@ class Session:
             self._rewind_to(self._committed(position, self.settings.commit_beats, self.settings.commit_s),
                             self._latest(position))
             self.context.set_params(self.params)
+        elif name == "density":
+            self.rules = replace(self.rules, bias=density_bias(value, self.vocab))
+            self._rewind_to(self._committed(position, self.settings.commit_beats, self.settings.commit_s),
+                            self._latest(position))
+            self.context.set_rules(self.rules)
         elif name in CHARACTER:
             changed = replace(self.conditioning, **{name: value})
             make_prefix(changed, self.key, self.vocab)
@@ -238,8 +244,8 @@ class Session:
         elif name == "panic":
             self.restart()
         else:
-            raise ValueError(f"control {name!r}: expected one of temperature, min_p, key, recall, end, panic, "
-                             f"{', '.join(CHARACTER)}")
+            raise ValueError(f"control {name!r}: expected one of temperature, min_p, density, key, recall, end, "
+                             f"panic, {', '.join(CHARACTER)}")
 
     def hear(self, notes: list[Note], over: bool, position: Position) -> None:
         """The theme that somebody plays, as far as it is known, on the performance's tick line.
@@ -297,6 +303,7 @@ class Session:
         if self.context.now_ticks < tick:
             return
         now_ticks = self.context.rewind_to(tick, latest)
+        self._journal({"op": "renewed", "from_tick": now_ticks})
         self._waiting = [note for note in self._waiting if note.start_ticks < now_ticks]
         if now_ticks < self._posted_tick:
             self.sink.truncate(now_ticks)
@@ -364,3 +371,15 @@ def ids_until(piece: Piece, tick: int, vocab: Vocab) -> list[int]:
     voices = [*piece.voices[:-1], [*piece.voices[-1], mark]]
     ids = encode_events(replace(piece, voices=voices), vocab)
     return ids[:len(ids) - len(pitch_ids(mark.pitch, piece.key, vocab)) - 2]
+
+
+def density_bias(density: float, vocab: Vocab) -> tuple[tuple[int, float], ...]:
+    """What density adds to the logits of each duration and time shift: above 0 short ones gain, below 0 long ones.
+
+    A step of 1 is worth half a nat for each doubling, counted from the eighth note.
+    """
+    if density == 0:
+        return ()
+    families = [(token, int(ticks)) for prefix in ("Dur_", "TimeShift_")
+                for ticks, token in vocab.family(prefix).items()]
+    return tuple((token, -0.5 * density * math.log2(ticks / 240)) for token, ticks in families)

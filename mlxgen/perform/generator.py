@@ -86,7 +86,8 @@ def make_engines(model_folder: str, window: int | None):
     model, vocab = load(model_folder)
 
     def make_engine(pinned: int, seed: int) -> Engine:
-        return Engine(model, vocab, seed=seed, window=window, prefix=pinned, slack=SLACK_IDS)
+        return Engine(model, vocab, seed=seed, window=window, prefix=pinned, slack=SLACK_IDS,
+                      keep_notes=False)
 
     return make_engine, vocab
 

@@ -47,12 +47,13 @@ class Engine:
     seed: row r of a fork draws with seed + r unless told otherwise; a row's draws depend on (its seed, the
     position) alone. window, prefix: see `model.make_cache`. slack: how many ids `rewind` can take back.
     compiled: run steps through mx.compile; None: where that is free or was paid for before (compiling.py).
+    keep_notes=False is for streams without end: the decoder forgets the notes it has given.
     `params` and `rules` may be assigned between steps and hold from the next id on.
     """
 
     def __init__(self, model, vocab: Vocab, *, params: SamplingParams | None = None,
                  rules: RuleSet | None = None, seed: int = 0, window: int | None = None, prefix: int = 0,
-                 slack: int = 64, compiled: bool | None = None):
+                 slack: int = 64, compiled: bool | None = None, keep_notes: bool = True):
         if slack < 1:
             raise ValueError(f"slack {slack}: expected 1 or more")
         self.model, self.vocab, self.slack = model, vocab, slack
@@ -73,7 +74,7 @@ class Engine:
         self._steps: dict[tuple, Callable] = {}
         self._new_kernels = False
         self._noise: tuple[int, mx.array] | None = None  # first position, (positions, B, V)
-        self._reader = _Reader(Decoder(vocab), slack)
+        self._reader = _Reader(Decoder(vocab, keep_notes=keep_notes), slack)
 
     # what a caller may read and turn
 

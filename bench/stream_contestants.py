@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from mlxgen.model.attention import Part, attend_parts
+from mlxgen.model.attention import Part, attend_block
 from mlxgen.model.transformer import Model
 
 BATCH = 50  # steps that are enqueued before their figures are fetched
@@ -100,7 +100,7 @@ def run_mlx_lm(model: Model, ids: np.ndarray, setting: Setting) -> Iterator[np.n
                 for index, cache in enumerate(caches[layer]):
                     one = slice(index, index + 1)
                     held = Part(*cache.update_and_fetch(keys[one], values[one]), None)
-                    attended.append(attend_parts(queries[one], [held], model.positions.scale))
+                    attended.append(attend_block(queries[one], [held], model.positions.scale))
                 return mx.concatenate(attended)
 
             token = mx.broadcast_to(tokens[place], (2, 1))

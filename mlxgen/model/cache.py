@@ -26,7 +26,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from mlxgen.model.attention import Part, attend_parts, hide
+from mlxgen.model.attention import Part, attend_block, hide
 from mlxgen.model.positions import make_beta
 from mlxgen.model.ring import ANCHOR_STRIDE, Ring, RingPlan, RingShape
 
@@ -116,7 +116,7 @@ class Cache:
             keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)  # (B, Hkv, T, width)
             parts = [Part(*ring.part(layer, mask.shape[-1]), mask)
                      for ring, mask in zip(held, masks, strict=True)]
-            attended = attend_parts(queries, [*parts, Part(keys, values, causal)], self.positions.scale)
+            attended = attend_block(queries, [*parts, Part(keys, values, causal)], self.positions.scale)
             self.own.write(layer, keys, values)
             return attended
 

@@ -8,15 +8,15 @@ from functools import partial
 
 import mlx.core as mx
 
-from mlxgen.model.attention import FUSED_WIDTHS, Part, attend_parts, hide
+from mlxgen.model.attention import FUSED_WIDTHS, Part, attend_block, attend_step, hide
 from mlxgen.model.cache import Cache, StepShape, make_cache
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.positions import has_beta, make_beta, make_positions
+from mlxgen.model.positions import LOG2_E, has_beta, make_beta, make_positions
 from mlxgen.model.ring import visible_slots
 
 NORM_EPS = 1e-6
 
-# (layer, query and key heads (B, T, H + Hkv, D), values (B, T, Hkv, Dv)) -> (B, T, H * Dv)
+# (layer, query and key heads (..., H + Hkv, D), values (..., Hkv, Dv)) -> (..., H * Dv)
 Attend = Callable[[int, mx.array, mx.array], mx.array]
 
 
@@ -95,9 +95,9 @@ def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, va
 
 @partial(mx.compile, shapeless=True)
 def apply_swiglu(gate: mx.array, up: mx.array) -> mx.array:
-    """silu(gate) * up, in float32, in one kernel."""
+    """silu(gate) * up, in float32, in one kernel; 2^x because e^x is slow on the Linux CPU."""
     wide = gate.astype(mx.float32)
-    return (wide * mx.sigmoid(wide) * up.astype(mx.float32)).astype(gate.dtype)
+    return (wide / (1 + mx.power(2.0, wide * -LOG2_E)) * up.astype(mx.float32)).astype(gate.dtype)
 
 
 class Model:
@@ -145,12 +145,14 @@ class Model:
         def attend(layer: int, heads: mx.array, values: mx.array) -> mx.array:
             queries, keys = self.place(heads, rows, None if beta is None else mx.array(beta))
             part = Part(keys.swapaxes(1, 2), values.swapaxes(1, 2), causal)
-            return attend_parts(queries, [part], self.positions.scale)
+            return attend_block(queries, [part], self.positions.scale)
 
         return self.logits(self.hidden(ids, attend))
 
     def hidden(self, ids: mx.array, attend: Attend) -> mx.array:
-        """ids (B, T) -> (B, T, d) before the last norm; attention is the caller's."""
+        """ids (B, T), or (B,) for one token a row -> (..., d) before the last norm; attention is the
+        caller's.
+        """
         x = self.embedding[ids]
         for layer, block in enumerate(self.blocks):
             attended = attend(layer, *self.project(block, x))
@@ -160,18 +162,18 @@ class Model:
         return x
 
     def project(self, block: Block, x: mx.array) -> tuple[mx.array, mx.array]:
-        """x (B, T, d) -> query and key heads (B, T, H + Hkv, D) without positions, values (B, T, Hkv, Dv)."""
+        """x (..., d) -> query and key heads (..., H + Hkv, D) without positions, values (..., Hkv, Dv)."""
         heads = self.config.num_heads + self.config.num_kv_heads
         joined = mx.addmm(block.qkv_bias, mx.fast.rms_norm(x, block.norm1, NORM_EPS), block.qkv)
         split = heads * self.config.head_dim
-        return (joined[..., :split].reshape(*x.shape[:2], heads, -1),
-                joined[..., split:].reshape(*x.shape[:2], self.config.num_kv_heads, -1))
+        return (joined[..., :split].reshape(*x.shape[:-1], heads, -1),
+                joined[..., split:].reshape(*x.shape[:-1], self.config.num_kv_heads, -1))
 
     def place(self, heads: mx.array, rows: mx.array, beta: mx.array | None) -> tuple[mx.array, mx.array]:
-        """Heads of `project`, position rows (T, 2, n), DroPE scale (T,) or None -> queries (B, T, H, Dk) in
-        float32, keys (B, T, Hkv, Dk) as they are stored."""
+        """Heads of `project`, position rows (T, 2, n), DroPE scale (T,) or None -> queries (..., H, Dk) in
+        float32, keys (..., Hkv, Dk) as they are stored. T is 1 where x has no time axis."""
         placed = self.positions.apply(heads, rows)
-        queries, keys = placed[:, :, : self.config.num_heads], placed[:, :, self.config.num_heads:]
+        queries, keys = placed[..., : self.config.num_heads, :], placed[..., self.config.num_heads:, :]
         return queries if beta is None else queries * beta[:, None, None], keys.astype(self.dtype)
 
     def logits(self, x: mx.array) -> mx.array:
@@ -193,17 +195,16 @@ class Model:
         def attend(layer: int, heads: mx.array, values: mx.array) -> mx.array:
             queries, keys = self.place(heads, rows, beta)
             for index, new in ((layer, keys), (layers + layer, values)):
-                written[index] = mx.slice_update(written[index], new.swapaxes(1, 2), slot, [2])
+                written[index] = mx.slice_update(written[index], new[:, :, None], slot, [2])
             parts = []
             for ring, arrays, mask in zip(shape.rings, [*rings[:-1], [None, *written]], masks, strict=True):
                 keys, values = arrays[1 + layer], arrays[1 + layers + layer]
                 if ring.read < keys.shape[2]:
                     keys, values = keys[:, :, : ring.read], values[:, :, : ring.read]
                 parts.append(Part(keys, values, mask))
-            return attend_parts(queries, parts, self.positions.scale)
+            return attend_step(queries, parts, self.positions.scale)
 
-        x = self.hidden(ids.reshape(-1, 1), attend)
-        return self.logits(x)[:, 0], written
+        return self.logits(self.hidden(ids.reshape(-1), attend)), written
 
     def make_cache(self, batch: int = 1, window: int | None = None, prefix: int = 0, slack: int = 0,
                    start: int = 0) -> Cache:

@@ -1,5 +1,6 @@
-"""A stage for the performance benches: a JACK server with its dummy driver, a receiver that misses nothing, and
-`mlxgen stream` as a user starts it."""
+"""A stage for the performance benches: a JACK server with its dummy driver, a receiver that misses nothing,
+and `mlxgen stream` as a user starts it.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +21,16 @@ SERVER = "mlxgen-bench"
 class Receiver:
     """A JACK input "synth"; `received` is [(second of arrival, message)] on the machine's monotonic clock.
 
-    The seconds come from JACK's own time stamps, so that this process may be late without the figures knowing.
+    The seconds come from JACK's own time stamps, so that this process may be late without the figures
+    knowing.
     """
 
     def __init__(self):
-        import rtmidi
-
         from mlxgen.perform.inputs import Stamp
+        from mlxgen.perform.ports import make_client
 
         self.received: list[tuple[float, list[int]]] = []
-        self._midi_in = rtmidi.MidiIn(rtmidi.API_UNIX_JACK, "synth", queue_size_limit=65536)
+        self._midi_in = make_client("MidiIn", "jack", "synth", 65536)
         self._midi_in.ignore_types(sysex=True, timing=False, active_sense=True)
         self._midi_in.open_virtual_port("in")
         self._stamp = Stamp()
@@ -62,7 +63,10 @@ def jack_server():
     os.environ.update(JACK_DEFAULT_SERVER=SERVER, JACK_NO_START_SERVER="1")
     process = subprocess.Popen(["jackd", "-n", SERVER, "-r", "-S", "-d", "dummy", "-r", "48000", "-p", "256"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(1.0)
+    for _ in range(200):
+        if subprocess.run(["jack_lsp", "-s", SERVER], capture_output=True).returncode == 0:
+            break
+        time.sleep(0.05)
     try:
         yield
     finally:
@@ -78,9 +82,25 @@ class Stream:
         self.started_s = time.monotonic()
         self.statuses: list[dict] = []
         self.process = subprocess.Popen(
-            [MLXGEN, "stream", "--headless", "--json", "--midi-api", "jack", "--midi-port", port, "--tempo", str(tempo),
-             "--session-folder", str(folder), *options],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            [
+                MLXGEN,
+                "stream",
+                "--headless",
+                "--json",
+                "--midi-api",
+                "jack",
+                "--midi-port",
+                port,
+                "--tempo",
+                str(tempo),
+                "--session-folder",
+                str(folder),
+                *options,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -90,11 +110,17 @@ class Stream:
     def pids(self) -> dict[str, int]:
         """{"conductor", "generator", "player", "watcher"}: process ids."""
         found = {"conductor": self.process.pid}
-        listing = subprocess.run(["ps", "--ppid", str(self.process.pid), "-o", "pid="], capture_output=True, text=True)
+        listing = subprocess.run(
+            ["ps", "--ppid", str(self.process.pid), "-o", "pid="], capture_output=True, text=True
+        )
         for pid in map(int, listing.stdout.split()):
             with contextlib.suppress(OSError):
                 found[Path(os.readlink(f"/proc/{pid}/fd/2")).stem] = pid
-        return {name: pid for name, pid in found.items() if name in ("conductor", "generator", "player", "watcher")}
+        return {
+            name: pid
+            for name, pid in found.items()
+            if name in ("conductor", "generator", "player", "watcher")
+        }
 
     def stop(self) -> str:
         """End it the ordinary way; what it said on standard error."""

@@ -1,7 +1,7 @@
 """How well a performance keeps time, on a real JACK server: `python -m bench latency SCENE`.
 
-    timer                 what this machine's own timer does in an empty loop (the floor of every figure)
-    play --minutes 10     generation and playing: underruns, hung notes, order and pitches, lateness, first sound
+    timer                 what this machine's own timer does in an empty loop (the floor of every figure) play
+    --minutes 10     generation and playing: underruns, hung notes, order and pitches, lateness, first sound
     controls --count 50   from a control's OSC message to the first note made under it, at the synthesiser
     listen --count 5      from a played theme's last note-off to the first answered note-on, and its place
     soak --minutes 60     as play, with every process's memory
@@ -55,8 +55,12 @@ def compare_with_log(folder: Path, receiver: Receiver) -> dict:
 
     tape = replay(read_log(folder / "session.jsonl"), Vocab.load(default_model_folder() / "tokenizer.json"))
     wanted, got = [note.pitch for note in tape.notes], [pitch for _, pitch in receiver.note_ons()]
-    return {"notes": len(got), "equal_to_decode": got == wanted,
-            "missing": sum(1 for mine, other in zip(wanted, got, strict=False) if mine != other) + abs(len(wanted) - len(got))}
+    return {
+        "notes": len(got),
+        "equal_to_decode": got == wanted,
+        "missing": sum(1 for mine, other in zip(wanted, got, strict=False) if mine != other)
+        + abs(len(wanted) - len(got)),
+    }
 
 
 def play(minutes: float, options: list[str], memory: bool = False, keep: str | None = None) -> dict:
@@ -71,13 +75,33 @@ def play(minutes: float, options: list[str], memory: bool = False, keep: str | N
         rows = watch_memory(stream, minutes) if memory else time.sleep(minutes * 60) or []
         last = stream.statuses[-1]
         error = stream.stop()
-        result = {"scene": "soak" if memory else "play", "minutes": minutes, "first_sound_s": round(first_s, 2),
-                  **{name: last[name] for name in ("underruns", "stalls", "late_count", "ids_per_s", "p50_ms", "p95_ms",
-                                                   "p99_ms", "late_p50_ms", "late_p99_ms", "late_max_ms")},
-                  "hung_notes": receiver.hung(), **compare_with_log(folder, receiver)}
+        result = {
+            "scene": "soak" if memory else "play",
+            "minutes": minutes,
+            "first_sound_s": round(first_s, 2),
+            **{
+                name: last[name]
+                for name in (
+                    "underruns",
+                    "stalls",
+                    "late_count",
+                    "ids_per_s",
+                    "p50_ms",
+                    "p95_ms",
+                    "p99_ms",
+                    "late_p50_ms",
+                    "late_p99_ms",
+                    "late_max_ms",
+                )
+            },
+            "hung_notes": receiver.hung(),
+            **compare_with_log(folder, receiver),
+        }
     if rows:
-        result["memory_mb"] = {name: {"after_2_minutes": rows[min(len(rows) - 1, 12)][name], "at_the_end": rows[-1][name]}
-                               for name in rows[0]}
+        result["memory_mb"] = {
+            name: {"after_2_minutes": rows[min(len(rows) - 1, 12)][name], "at_the_end": rows[-1][name]}
+            for name in rows[0]
+        }
     if error.strip() and "playing to" not in error.splitlines()[-1]:
         print(error)
     return result
@@ -92,14 +116,29 @@ def watch_memory(stream: Stream, minutes: float) -> list[dict]:
             time.sleep(10)
             rows.append({name: round(resident_mb(pid), 1) for name, pid in pids.items()})
             status = stream.statuses[-1] if stream.statuses else {}
-            print(json.dumps({**rows[-1], **{name: status.get(name) for name in ("beats", "underruns", "late_max_ms",
-                                                                                  "ids_per_s")}}), file=file, flush=True)
+            print(
+                json.dumps(
+                    {
+                        **rows[-1],
+                        **{
+                            name: status.get(name)
+                            for name in ("beats", "underruns", "late_max_ms", "ids_per_s")
+                        },
+                    }
+                ),
+                file=file,
+                flush=True,
+            )
     return rows
 
 
 # control, its values
-TURNS = {"temperature": [0.6, 0.8, 1.0, 1.2], "style": ["bach", "baroque", "renaissance", "classical"],
-         "texture": ["homophonic", "polyphonic", "mixed"], "key": ["C minor", "G minor", "Eb major", "F minor", "C major"]}
+TURNS = {
+    "temperature": [0.6, 0.8, 1.0, 1.2],
+    "style": ["bach", "baroque", "renaissance", "classical"],
+    "texture": ["homophonic", "polyphonic", "mixed"],
+    "key": ["C minor", "G minor", "Eb major", "F minor", "C major"],
+}
 
 
 def controls(count: int, options: list[str]) -> dict:
@@ -132,15 +171,21 @@ def controls(count: int, options: list[str]) -> dict:
     for name in TURNS:
         mine = [row for row in heard if row["name"] == name]
         if mine:
-            result[name] = {"count": len(mine), **{
-                f"{what}_{how}_ms": round(function(row[f"{what}_ms"] for row in mine))
-                for what in ("boundary", "note") for how, function in (("median", statistics.median), ("max", max))}}
+            result[name] = {
+                "count": len(mine),
+                **{
+                    f"{what}_{how}_ms": round(function(row[f"{what}_ms"] for row in mine))
+                    for what in ("boundary", "note")
+                    for how, function in (("median", statistics.median), ("max", max))
+                },
+            }
     return result
 
 
 def control_to_sound(folder: Path, sent: list[tuple], receiver: Receiver) -> list[dict]:
-    """For each control: ms until the place from which on everything is new (boundary), and until the first note
-    drawn after it sounds at the receiver (note)."""
+    """For each control: ms until the place from which on everything is new (boundary), and until the first
+    note drawn after it sounds at the receiver (note).
+    """
     from mlxgen.commands.options import default_model_folder
     from mlxgen.music.vocab import Vocab
     from mlxgen.perform.log import read_log
@@ -158,11 +203,15 @@ def control_to_sound(folder: Path, sent: list[tuple], receiver: Receiver) -> lis
                           and (name != "key" or entry["from_tick"] % 1920 == 0)), None)
         if following is None:
             continue
-        boundary_s = (following["from_tick"] - entries[number]["playhead"]) / rate + entries[number]["t"] - sent_s
+        boundary_s = (
+            (following["from_tick"] - entries[number]["playhead"]) / rate + entries[number]["t"] - sent_s
+        )
         made = [at_s for at_s, note, born in zip(arrivals, tape.notes, tape.born, strict=False)
                 if born > entries.index(following) and note.start_ticks >= following["from_tick"]]
         if made:
-            rows.append({"name": name, "boundary_ms": boundary_s * 1e3, "note_ms": (min(made) - sent_s) * 1e3})
+            rows.append(
+                {"name": name, "boundary_ms": boundary_s * 1e3, "note_ms": (min(made) - sent_s) * 1e3}
+            )
     return rows
 
 
@@ -174,7 +223,7 @@ def free_port() -> int:
 
 def listen(count: int, options: list[str]) -> dict:
     """Themes of a bar and a half, played on the beat; the answer's first note."""
-    import rtmidi
+    from mlxgen.perform.ports import make_client
 
     rows = []
     with jack_server():
@@ -182,7 +231,7 @@ def listen(count: int, options: list[str]) -> dict:
         for number in range(count):
             folder = Path(tempfile.mkdtemp(prefix="mlxgen-listen-"))
             stream = Stream(folder, "--listen", "virtual", *options, tempo=TEMPO)
-            hands = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, "hands")
+            hands = make_client("MidiOut", "jack", "hands")
             while not any("mlxgen-in" in name for name in hands.get_ports()):
                 time.sleep(0.05)
             hands.open_port(next(n for n, name in enumerate(hands.get_ports()) if "mlxgen-in" in name))
@@ -199,13 +248,22 @@ def listen(count: int, options: list[str]) -> dict:
                 time.sleep(0.005)
             answered_s = receiver.note_ons()[0][0]
             beats = (answered_s - begin_s) / BEAT_S
-            rows.append({"theme_beats": 4 + number % 3, "after_ms": (answered_s - ended_s) * 1e3, "at_beat": beats,
-                         "off_grid_ms": abs(beats * 2 - round(beats * 2)) / 2 * BEAT_S * 1e3})
+            rows.append(
+                {
+                    "theme_beats": 4 + number % 3,
+                    "after_ms": (answered_s - ended_s) * 1e3,
+                    "at_beat": beats,
+                    "off_grid_ms": abs(beats * 2 - round(beats * 2)) / 2 * BEAT_S * 1e3,
+                }
+            )
             stream.stop()
             hands.delete()
-    return {"scene": "listen", "rows": [{name: round(value, 2) for name, value in row.items()} for row in rows],
-            "after_median_ms": round(statistics.median(row["after_ms"] for row in rows)),
-            "off_grid_max_ms": round(max(row["off_grid_ms"] for row in rows), 1)}
+    return {
+        "scene": "listen",
+        "rows": [{name: round(value, 2) for name, value in row.items()} for row in rows],
+        "after_median_ms": round(statistics.median(row["after_ms"] for row in rows)),
+        "off_grid_max_ms": round(max(row["off_grid_ms"] for row in rows), 1),
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -217,9 +275,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--keep", help="keep the session in this folder")
     given, options = parser.parse_known_args(arguments)
     options = options or ["--mode", "fugue", "--key", "C minor", "--style", "bach", "--seed", "11"]
-    scenes = {"timer": empty_loop, "play": lambda: play(given.minutes, options, keep=given.keep),
-              "controls": lambda: controls(given.count, options), "listen": lambda: listen(given.count, options),
-              "soak": lambda: play(given.minutes, options, memory=True, keep=given.keep)}
+    scenes = {
+        "timer": empty_loop,
+        "play": lambda: play(given.minutes, options, keep=given.keep),
+        "controls": lambda: controls(given.count, options),
+        "listen": lambda: listen(given.count, options),
+        "soak": lambda: play(given.minutes, options, memory=True, keep=given.keep),
+    }
     result = scenes[given.scene]()
     for name, value in result.items():
         print(f"{name:18s} {value}")

@@ -1,4 +1,6 @@
-"""An engine without a model: it draws ids that obey the grammar, as a function of seed, position and temperature."""
+"""An engine without a model: it draws ids that obey the grammar, as a function of seed, position and
+temperature.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from mlxgen.sampling.sampler import SamplingParams
 
 
 class FakeEngine:
-    """Four voices in eighths and sixteenths, in 4/4. What it draws depends on (seed, position, temperature and
-    min-p, the pinned prefix, the last id): any of them changed, and other notes come."""
+    """Four voices in eighths and sixteenths, in 4/4. What it draws depends on (seed, position, temperature
+    and min-p, the pinned prefix, the last id): any of them changed, and other notes come.
+    """
 
     def __init__(self, vocab: Vocab, pinned: int, seed: int, stuck: bool = False):
         self.vocab, self.pinned, self.seed, self.stuck = vocab, pinned, seed, stuck
@@ -35,7 +38,15 @@ class FakeEngine:
         return SimpleNamespace(ids=[token], logprobs=[0.0])
 
     def _dice(self) -> random.Random:
-        key = (self.seed, len(self.ids), self.params.temperature, self.params.min_p, self.rules.bias, tuple(self.ids[:self.pinned]), self.ids[-1])
+        key = (
+            self.seed,
+            len(self.ids),
+            self.params.temperature,
+            self.params.min_p,
+            self.rules.bias,
+            tuple(self.ids[: self.pinned]),
+            self.ids[-1],
+        )
         return random.Random(repr(key))
 
     def _next_name(self) -> str:
@@ -60,8 +71,8 @@ class FakeEngine:
                              if self.names[token].startswith("VOICE_"))[-1])
             if voice < 4 and dice.random() < 0.4:
                 return f"VOICE_{voice + 1}"
-            return f"TimeShift_{dice.choice((120, 240)) if self._into_beat() in (0,) else 480 - self._into_beat()}" \
-                if self._into_beat() != 120 else "TimeShift_120"
+            into = self._into_beat()
+            return f"TimeShift_{dice.choice((120, 240)) if into == 0 else 120 if into == 120 else 480 - into}"
         if family == "TimeShift":
             into = self._into_beat()
             if into == 0:

@@ -33,7 +33,10 @@ class JackServer:
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(100):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                if subprocess.run(["jack_lsp", "-s", self.name], capture_output=True, timeout=2).returncode == 0:
+                if (
+                    subprocess.run(["jack_lsp", "-s", self.name], capture_output=True, timeout=2).returncode
+                    == 0
+                ):
                     return
             time.sleep(0.05)
         raise RuntimeError("jackd did not come up")
@@ -156,7 +159,9 @@ def hanging(messages: list[list[int]]) -> set[tuple[int, int]]:
 
 def has_panicked(messages: list[list[int]]) -> bool:
     """True if CC 64, 123 and 120 came on all 16 channels."""
-    return all([0xB0 | channel, controller, 0] in messages for channel in range(16) for controller in (64, 123, 120))
+    return all(
+        [0xB0 | channel, controller, 0] in messages for channel in range(16) for controller in (64, 123, 120)
+    )
 
 
 class Streaming:
@@ -166,9 +171,27 @@ class Streaming:
         port_options = [] if port is None else ["--midi-port", port]
         self.folder = folder
         self.process = subprocess.Popen(
-            [MLXGEN, "stream", "--headless", "--json", "--midi-api", "jack", "--tempo", "120", "--seed", "5",
-             "--session-folder", str(folder), *port_options, *options],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            [
+                MLXGEN,
+                "stream",
+                "--headless",
+                "--json",
+                "--midi-api",
+                "jack",
+                "--tempo",
+                "120",
+                "--seed",
+                "5",
+                "--session-folder",
+                str(folder),
+                *port_options,
+                *options,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
 
     def children(self) -> dict[str, int]:
         """{"generator": process id, "player": process id}, from what each has open."""

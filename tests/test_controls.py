@@ -150,9 +150,17 @@ def test_the_mapping_file_comes_back_as_it_went(tmp_path, desk):
     assert load_mapping(tmp_path / "absent.toml", CONTROLS).bindings == default_bindings(CONTROLS)
 
 
-@pytest.mark.parametrize(("text", "problem"), [
-    ("[volume]\ncc = 3", "temperature"), ("[tempo]\ncc = 300", "0 to 127"), ("[tempo]\nmode = 'wild'", "absolute"),
-    ("[tempo]\nknob = 3", "cc, channel, mode"), ("[tempo", "not TOML"), ("tempo = 3", "cc, channel, mode")])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[volume]\ncc = 3", "temperature"),
+        ("[tempo]\ncc = 300", "0 to 127"),
+        ("[tempo]\nmode = 'wild'", "absolute"),
+        ("[tempo]\nknob = 3", "cc, channel, mode"),
+        ("[tempo", "not TOML"),
+        ("tempo = 3", "cc, channel, mode"),
+    ],
+)
 def test_a_bad_mapping_file_is_refused(tmp_path, text, problem):
     path = tmp_path / "controls.toml"
     path.write_text(text)
@@ -166,8 +174,14 @@ def test_osc_over_a_real_socket(desk, heard):
     listener = open_osc(0)
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     complaints = []
-    for data in (osc_bytes("/mlxgen/temperature", 0.5), osc_bytes("/mlxgen/panic"), osc_bytes("/mlxgen/panic", 0),
-                 osc_bytes("/mlxgen/style", "classical"), osc_bytes("/mlxgen/nothing", 1), b"rubbish"):
+    for data in (
+        osc_bytes("/mlxgen/temperature", 0.5),
+        osc_bytes("/mlxgen/panic"),
+        osc_bytes("/mlxgen/panic", 0),
+        osc_bytes("/mlxgen/style", "classical"),
+        osc_bytes("/mlxgen/nothing", 1),
+        b"rubbish",
+    ):
         sender.sendto(data, listener.getsockname())
     time.sleep(0.05)
     read_osc(listener, desk, complaints.append)
@@ -180,7 +194,9 @@ def test_osc_over_a_real_socket(desk, heard):
 def pulses(follower, count, bpm, begin_s=0.0, jitter_s=0.0, seed=1):
     wobble, orders = random.Random(seed), []
     for number in range(count):
-        orders += follower.feed([CLOCK], begin_s + number * 60 / bpm / 24 + wobble.uniform(-jitter_s, jitter_s))
+        orders += follower.feed(
+            [CLOCK], begin_s + number * 60 / bpm / 24 + wobble.uniform(-jitter_s, jitter_s)
+        )
     return orders
 
 

@@ -1,4 +1,6 @@
-"""`mlxgen stream` as a user starts it, on a real JACK server: it plays, and whatever is done to it no note hangs."""
+"""`mlxgen stream` as a user starts it, on a real JACK server: it plays, and whatever is done to it no note
+hangs.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def test_it_plays_what_it_logs_and_records_and_ends_clean(synth, play, default_m
     status = [json.loads(line) for line in out.splitlines()]
     assert status[-1]["key"] == "C minor"
     assert not synth.sounding()
-    tape = replay(read_log(streaming.folder / "session.jsonl"), Vocab.load(default_model_folder / "tokenizer.json"))
+    tape = replay(
+        read_log(streaming.folder / "session.jsonl"), Vocab.load(default_model_folder / "tokenizer.json")
+    )
     assert [pitch for _, pitch in synth.note_ons()] == [note.pitch for note in tape.notes]
     assert recording(streaming) == (len(tape.notes), 0)
     assert has_panicked(synth.messages)
@@ -86,7 +90,11 @@ def test_replay_gives_the_same_notes_and_the_model_the_same_ids(synth, play, tmp
     osc = free_port()
     streaming = play("--mode", "chorale", "--key", "D major", "--bars", "6", "--osc", str(osc))
     playing(synth, 4)
-    for address, value in (("/mlxgen/temperature", 1.4), ("/mlxgen/key", "E minor"), ("/mlxgen/style", "classical")):
+    for address, value in (
+        ("/mlxgen/temperature", 1.4),
+        ("/mlxgen/key", "E minor"),
+        ("/mlxgen/style", "classical"),
+    ):
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(osc_bytes(address, value), ("127.0.0.1", osc))
         time.sleep(0.6)
     streaming.finish(60)
@@ -218,7 +226,9 @@ def test_a_killed_jack_server_is_survived(jack, synth, play):  # noqa: F811
 def test_a_full_disk_stops_the_recording_and_not_the_music(synth, play, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(disk)], capture_output=True
+    ).returncode:
         pytest.skip("no right to mount a small disk")
     try:
         streaming = play("--record", str(disk / "small.mid"), "--tempo", "240")

@@ -1,9 +1,12 @@
-"""The player on a clock that the test turns: deadlines, underruns, stalls, panic, sync, and no hung note ever."""
+"""The player on a clock that the test turns: deadlines, underruns, stalls, panic, sync, and no hung note
+ever.
+"""
 
 from __future__ import annotations
 
 import math
 import multiprocessing
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +29,9 @@ class Stage:
         self.now_s = 100.0
         self.port = FakePort(now=lambda: self.now_s)
         self.shared = Shared(CONTEXT)
-        self.player = Player(self.port, self.shared, PlayerSettings(tempo_bpm=120, **options), now=lambda: self.now_s)
+        self.player = Player(
+            self.port, self.shared, PlayerSettings(tempo_bpm=120, **options), now=lambda: self.now_s
+        )
         self.order("flush", 1, epoch=1)
 
     def order(self, name, *values, epoch=1):
@@ -129,7 +134,7 @@ def test_a_stalled_process_moves_time_by_whole_beats():
     stage.now_s += 1.7                              # the laptop slept
     stage.run(1.0)
     late = [at_s for at_s, _ in stage.ons()][1:]
-    gaps = [round(after - before, 6) for before, after in zip(late, late[1:], strict=False)]
+    gaps = [round(after - before, 6) for before, after in pairwise(late)]
     assert set(gaps) == {0.125}                     # no burst
     assert math.isclose((late[0] - 0.125) % 0.5, 0, abs_tol=1e-6) or math.isclose(
         (late[0] - 0.125) % 0.5, 0.5, abs_tol=1e-6)
@@ -203,7 +208,9 @@ def test_pause_silences_and_goes_on_where_it_was():
 
 def test_mute_is_heard_at_once_and_ends_the_voice():
     stage = Stage()
-    stage.notes(8 * BEAT, (0, 4000, 60, 1, 70), (0, 4000, 50, 2, 70), (480, 10, 51, 2, 70), (480, 10, 61, 1, 70))
+    stage.notes(
+        8 * BEAT, (0, 4000, 60, 1, 70), (0, 4000, 50, 2, 70), (480, 10, 51, 2, 70), (480, 10, 61, 1, 70)
+    )
     stage.order("start", 0, 0)
     stage.run(0.2)
     stage.order("mute", 0b10)
@@ -229,7 +236,7 @@ def test_clock_out_is_24_a_quarter_between_start_and_stop():
     stage.run(5)
     pulses = [at_s for at_s, message in stage.port.sent if message == [0xF8]]
     assert len(pulses) in (96, 97)
-    gaps = [after - before for before, after in zip(pulses, pulses[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(pulses)]
     assert max(gaps) - min(gaps) < 1e-9
     order = [message[0] for message in stage.messages if message[0] >= 0xF0 and message[0] != 0xF8]
     assert order == [0xF2, 0xFA, 0xFC]
@@ -251,7 +258,7 @@ def test_sync_locks_to_an_outer_clock_that_runs_faster_and_ahead():
     stage = Stage()
     stage.notes(400 * BEAT)
     stage.order("start", 0, 0)
-    for number in range(1, 80):                     # a report every quarter of a beat, at 126 bpm, 0.1 quarter ahead
+    for number in range(1, 80):  # a report every quarter of a beat, at 126 bpm, 0.1 quarter ahead
         at_s = 100.0 + number * 0.25 * 60 / 126
         stage.run(at_s - stage.now_s)
         stage.order("sync", number * 0.25 + 0.1, at_s, 126.0)
@@ -301,9 +308,16 @@ def test_a_tempo_out_of_range_is_refused(tempo):
         PlayerSettings(tempo_bpm=tempo)
 
 
-ACTIONS = st.lists(st.tuples(
-    st.sampled_from(["notes", "run", "pause", "resume", "mute", "truncate", "panic", "tempo", "stall", "nudge"]),
-    st.integers(0, 960), st.integers(0, 15)), max_size=25)
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["notes", "run", "pause", "resume", "mute", "truncate", "panic", "tempo", "stall", "nudge"]
+        ),
+        st.integers(0, 960),
+        st.integers(0, 15),
+    ),
+    max_size=25,
+)
 
 
 @settings(max_examples=150, deadline=None)

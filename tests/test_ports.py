@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-
 from jack import Synth, jack, wait_until  # noqa: F401
+
 from mlxgen.perform.ports import NullPort, PortSpec, list_ports, match_name, open_output, panic_messages
 from mlxgen.perform.watch import PortWatcher
 
@@ -112,7 +112,7 @@ def test_the_watcher_sees_the_server_go_and_come_back(jack):  # noqa: F811
 
 
 def hold_virtual_port() -> subprocess.Popen:
-    """Another process with the port: libjack must not close a dead server's client after opening a new one."""
+    """Another process with it: libjack must not close a dead server's client after opening a new one."""
     program = ("import time; from mlxgen.perform.ports import PortSpec, open_output\n"
                "port = open_output(PortSpec(None, 'jack')); time.sleep(60)")
     return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)

@@ -52,8 +52,10 @@ class Show:
         self.link = PlayerLink(self, 1, BEAT, lambda message: None)
         self.session = Session(self.make_engine, vocab, settings, self.link, self.journal.append,
                                now=lambda: self.now_s)
-        self.header = {"conditioning": {k: v for k, v in vars(self.session.conditioning).items() if v is not None},
-                       "velocity": vars(settings.velocity)}
+        self.header = {
+            "conditioning": {k: v for k, v in vars(self.session.conditioning).items() if v is not None},
+            "velocity": vars(settings.velocity),
+        }
 
     def send(self, data):
         message = unpack(data)
@@ -101,7 +103,11 @@ class Show:
 
     def replayed(self):
         """The same from the journal, up to the playhead."""
-        return [(note.start_ticks, note.pitch) for note in self.tape().notes if note.start_ticks <= self.position.tick]
+        return [
+            (note.start_ticks, note.pitch)
+            for note in self.tape().notes
+            if note.start_ticks <= self.position.tick
+        ]
 
     def messages(self):
         return [message for _, message in self.port.sent]
@@ -149,8 +155,13 @@ def test_fifty_controls_at_random_moments_are_all_heard_in_time(vocab):
     show.run(4)
     for number in range(50):
         show.run(dice.uniform(0.2, 1.6))
-        name, value = dice.choice([("temperature", 0.5 + number / 100), ("style", dice.choice(["bach", "baroque"])),
-                                   ("texture", dice.choice(["homophonic", "polyphonic", "mixed"]))])
+        name, value = dice.choice(
+            [
+                ("temperature", 0.5 + number / 100),
+                ("style", dice.choice(["bach", "baroque"])),
+                ("texture", dice.choice(["homophonic", "polyphonic", "mixed"])),
+            ]
+        )
         asked = show.position.tick
         count = len(show.truncated)
         show.control(name, value)
@@ -182,7 +193,9 @@ def test_a_key_change_sounds_from_the_next_bar_line_and_not_before(vocab):
     heard = {row for row in show.sent() if resets[-1]["start_ticks"] <= row[0] < line}
     from mlxgen.music.decode import Decoder
     decoder = Decoder(vocab)
-    spelled = [note for token in [*resets[-1]["pinned"], *resets[-1]["history"]] for note in decoder.feed(token)]
+    spelled = [
+        note for token in [*resets[-1]["pinned"], *resets[-1]["history"]] for note in decoder.feed(token)
+    ]
     assert {(note.start_ticks + resets[-1]["start_ticks"], note.pitch) for _, note in spelled} == heard
     assert show.shared.get("underruns") == 0
     assert show.sent() == show.replayed()
@@ -313,8 +326,14 @@ def test_an_answer_begins_on_the_bar_line_after_the_theme(vocab):
     show.run(1)
     assert show.sent() == []
     show.player.handle(Order(1, "start", (0, 0, 0)))
-    theme = [Note(0, 480, 62), Note(480, 480, 66), Note(960, 480, 69), Note(1440, 480, 62), Note(1920, 480, 61),
-             Note(2400, 480, 62)]
+    theme = [
+        Note(0, 480, 62),
+        Note(480, 480, 66),
+        Note(960, 480, 69),
+        Note(1440, 480, 62),
+        Note(1920, 480, 61),
+        Note(2400, 480, 62),
+    ]
     for count in range(1, 7):
         show.run(theme[count - 1].end_ticks / 960 - (show.now_s - 51.0))
         show.session.hear(theme[:count], False, show.position)
@@ -349,7 +368,11 @@ def test_reading_the_theme_while_it_is_played_gives_the_same_context_as_reading_
 
 def test_quantise_puts_notes_on_sixteenths_and_cuts_overlaps():
     played = [(8, 500, 60), (470, 900, 62), (961, 1010, 64), (955, 1200, 55)]
-    assert quantise(played, (60, 120, 240, 480, 960)) == [Note(0, 480, 60), Note(480, 480, 62), Note(960, 120, 64)]
+    assert quantise(played, (60, 120, 240, 480, 960)) == [
+        Note(0, 480, 60),
+        Note(480, 480, 62),
+        Note(960, 120, 64),
+    ]
 
 
 def test_a_theme_is_over_after_a_beat_of_silence_or_a_long_held_note():
@@ -369,7 +392,10 @@ def test_velocities_follow_meter_and_phrase():
     beats = [shape_velocity(Note(tick, 240, 67), 2, (4, 4), shape) for tick in (0, 480, 960, 240)]
     assert beats[0] > beats[2] > beats[1] > beats[3]
     assert metric_weight(720, (6, 8)) == 0.5
-    assert {shape_velocity(Note(tick, 1, 60), 1, (4, 4), VelocityShape(80, 0, 0, 0)) for tick in range(0, 8000, 60)} == {80}
+    assert {
+        shape_velocity(Note(tick, 1, 60), 1, (4, 4), VelocityShape(80, 0, 0, 0))
+        for tick in range(0, 8000, 60)
+    } == {80}
     assert shape_velocity(Note(0, 1, 60), 1, (4, 4), FLAT) == FLAT.base
     with pytest.raises(ValueError, match="1 to 127"):
         VelocityShape(base=0)

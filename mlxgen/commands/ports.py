@@ -6,7 +6,9 @@ import click
 
 
 @click.command()
-@click.option("--midi-api", default="auto", show_default=True, metavar="API", help="auto, core, alsa or jack.")
+@click.option(
+    "--midi-api", default="auto", show_default=True, metavar="API", help="auto, core, alsa or jack."
+)
 def command(midi_api: str) -> None:
     """List the MIDI ports of this machine."""
     from mlxgen.perform.ports import list_ports

@@ -10,7 +10,9 @@ import click
 @click.command()
 @click.argument("log", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--midi-port", metavar="NAME", default=None, help="[default: a virtual port named mlxgen]")
-@click.option("--midi-api", default="auto", show_default=True, metavar="API", help="auto, core, alsa or jack.")
+@click.option(
+    "--midi-api", default="auto", show_default=True, metavar="API", help="auto, core, alsa or jack."
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=None,
               help="Write a MIDI file instead of playing.")
 @click.option("--check", is_flag=True, help="Draw every id again with the model and compare; play nothing.")

@@ -33,21 +33,38 @@ STATUS_S = 2.0
 @model_option
 @click.option("--midi-port", metavar="NAME", default=None,
               help="Play to this port; 'none' only records.  [default: a virtual port named mlxgen]")
-@click.option("--midi-api", default="auto", show_default=True, metavar="API", help="auto, core, alsa or jack.")
+@click.option(
+    "--midi-api", default="auto", show_default=True, metavar="API", help="auto, core, alsa or jack."
+)
 @click.option("--tempo", "tempo_bpm", type=float, default=80.0, show_default=True, help="Quarters a minute.")
-@click.option("--bars", type=click.IntRange(min=2), default=None, help="End after so many bars.  [default: never]")
+@click.option(
+    "--bars", type=click.IntRange(min=2), default=None, help="End after so many bars.  [default: never]"
+)
 @click.option("--buffer-bars", type=click.FloatRange(0.5, 16), default=2.0, show_default=True,
               help="How far ahead to generate.")
-@click.option("--window", type=click.IntRange(min=64), default=None, help="Context in ids.  [default: the model's]")
+@click.option(
+    "--window", type=click.IntRange(min=64), default=None, help="Context in ids.  [default: the model's]"
+)
 @click.option("--channels", type=click.Choice(["one", "per-voice"]), default="one", show_default=True)
-@click.option("--velocity", type=click.IntRange(1, 127), default=72, show_default=True, help="Middle loudness.")
+@click.option(
+    "--velocity", type=click.IntRange(1, 127), default=72, show_default=True, help="Middle loudness."
+)
 @click.option("--shaping", type=click.Choice(["full", "metric", "flat"]), default="full", show_default=True,
               help="Accents of the meter and the phrase, of the meter alone, or none.")
-@click.option("--nudge", "nudge_ms", type=click.FloatRange(-200, 200), default=0.0, help="Notes later, in ms.")
+@click.option(
+    "--nudge", "nudge_ms", type=click.FloatRange(-200, 200), default=0.0, help="Notes later, in ms."
+)
 @click.option("--clock", type=click.Choice(["off", "out", "in"]), default="off", show_default=True,
               help="Send MIDI clock, or follow the clock of the control or listen port.")
-@click.option("--osc", "osc_port", type=click.IntRange(1, 65535), default=None, help="Listen for OSC on this port.")
-@click.option("--control-port", metavar="NAME", default=None, help="MIDI input whose CCs turn the controls; 'virtual' makes one.")
+@click.option(
+    "--osc", "osc_port", type=click.IntRange(1, 65535), default=None, help="Listen for OSC on this port."
+)
+@click.option(
+    "--control-port",
+    metavar="NAME",
+    default=None,
+    help="MIDI input whose CCs turn the controls; 'virtual' makes one.",
+)
 @click.option("--listen", "listen_port", metavar="NAME", default=None,
               help="MIDI input: play a theme, the music answers on the next bar; 'virtual' makes one.")
 @click.option("--mapping", type=click.Path(path_type=Path), default=None, help="TOML file of CC mappings.")
@@ -56,7 +73,9 @@ STATUS_S = 2.0
 @click.option("--record", type=click.Path(path_type=Path), default=None, help="The recording, elsewhere.")
 @click.option("--log", "log_path", type=click.Path(path_type=Path), default=None, help="The log, elsewhere.")
 @click.option("--headless", is_flag=True, help="No screen: a status line now and then.")
-@click.option("--json", "as_json", is_flag=True, help="With --headless: the status as one JSON object a line.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="With --headless: the status as one JSON object a line."
+)
 def command(**values) -> None:
     """Play endless music to a MIDI port, with live controls."""
     from mlxgen.perform.conductor import Conductor, install_signals
@@ -65,8 +84,10 @@ def command(**values) -> None:
     conductor = Conductor(settings)
     install_signals(conductor)
     with conductor:
-        click.echo(f"playing to {conductor.port_name!r}, seed {settings.session.seed}, session in {settings.folder}",
-                   err=True)
+        click.echo(
+            f"playing to {conductor.port_name!r}, seed {settings.session.seed}, session in {settings.folder}",
+            err=True,
+        )
         if values["headless"] or not sys.stdout.isatty():
             run_headless(conductor, values["as_json"])
         else:
@@ -93,21 +114,38 @@ def make_stream_settings(values: dict):
     shape = {"full": {}, "metric": {"phrase": 0.0, "register": 0.0},
              "flat": {"metric": 0.0, "phrase": 0.0, "register": 0.0}}[values["shaping"]]
     session = SessionSettings(
-        conditioning=conditioning, key=Key.parse(values["key"] or DEFAULT_KEY),
+        conditioning=conditioning,
+        key=Key.parse(values["key"] or DEFAULT_KEY),
         params=make_sampling(values, conditioning.form, model_folder),
-        rules=RuleSet(soft=frozenset(soft_rules(values["soft_rules"])), eos="mask"), seed=new_seed() if values["seed"] is None else values["seed"],
-        buffer_bars=values["buffer_bars"], bars=values["bars"],
-        theme=tuple(theme), listen=values["listen_port"] is not None,
+        rules=RuleSet(soft=frozenset(soft_rules(values["soft_rules"])), eos="mask"),
+        seed=new_seed() if values["seed"] is None else values["seed"],
+        buffer_bars=values["buffer_bars"],
+        bars=values["bars"],
+        theme=tuple(theme),
+        listen=values["listen_port"] is not None,
         find_key=values["listen_port"] is not None and values["key"] is None,
-        velocity=VelocityShape(base=values["velocity"], **shape))
+        velocity=VelocityShape(base=values["velocity"], **shape),
+    )
     return StreamSettings(
-        model_folder=model_folder, session=session,
-        player=PlayerSettings(tempo_bpm=values["tempo_bpm"], channels=values["channels"],
-                              clock_out=values["clock"] == "out", clock_in=values["clock"] == "in", nudge_s=values["nudge_ms"] / 1e3),
-        spec=PortSpec(values["midi_port"], values["midi_api"]), window=values["window"], folder=folder,
-        record=values["record"] or folder / "recording.mid", log=values["log_path"] or folder / "session.jsonl",
-        mapping=values["mapping"] or Path.home() / ".config" / "mlxgen" / "controls.toml", osc_port=values["osc_port"], control_port=values["control_port"],
-        listen_port=values["listen_port"])
+        model_folder=model_folder,
+        session=session,
+        player=PlayerSettings(
+            tempo_bpm=values["tempo_bpm"],
+            channels=values["channels"],
+            clock_out=values["clock"] == "out",
+            clock_in=values["clock"] == "in",
+            nudge_s=values["nudge_ms"] / 1e3,
+        ),
+        spec=PortSpec(values["midi_port"], values["midi_api"]),
+        window=values["window"],
+        folder=folder,
+        record=values["record"] or folder / "recording.mid",
+        log=values["log_path"] or folder / "session.jsonl",
+        mapping=values["mapping"] or Path.home() / ".config" / "mlxgen" / "controls.toml",
+        osc_port=values["osc_port"],
+        control_port=values["control_port"],
+        listen_port=values["listen_port"],
+    )
 
 
 def run_headless(conductor, as_json: bool) -> None:

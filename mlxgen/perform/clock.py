@@ -1,7 +1,8 @@
 """Transport: the straight line between ticks and seconds that a performance is played along.
 
 A tempo change, a pause or an underrun bends the line at one point (the anchor); before and after it is
-straight, so a deadline is always computed from the anchor and never from the note before: errors do not add up.
+straight, so a deadline is always computed from the anchor and never from the note before: errors do not add
+up.
 """
 
 from __future__ import annotations

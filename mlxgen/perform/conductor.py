@@ -1,8 +1,9 @@
-"""Conductor: the parent process. Starts generator and player, carries controls to them, and ends everything well.
+"""Conductor: the parent process. Starts generator and player, carries controls to them, and ends everything
+well.
 
-It plays no note itself and opens no output. When the generator dies it has the notes ended and starts another;
-when the player dies the watcher ends the notes from a port of its own; when the conductor itself dies the player
-sees that and ends them.
+It plays no note itself and opens no output. When the generator dies it has the notes ended and starts
+another; when the player dies the watcher ends the notes from a port of its own; when the conductor itself
+dies the player sees that and ends them.
 """
 
 from __future__ import annotations
@@ -96,8 +97,13 @@ class Conductor:
     def _first_values(self) -> dict:
         session, conditioning = self.settings.session, self.settings.session.conditioning.with_defaults()
         values = {name: getattr(conditioning, name, None) for name in self.controls}
-        values.update(temperature=session.params.temperature, min_p=session.params.min_p, key=session.key.name,
-                      tempo=self.settings.player.tempo_bpm, nudge_ms=self.settings.player.nudge_s * 1e3)
+        values.update(
+            temperature=session.params.temperature,
+            min_p=session.params.min_p,
+            key=session.key.name,
+            tempo=self.settings.player.tempo_bpm,
+            nudge_ms=self.settings.player.nudge_s * 1e3,
+        )
         return {name: value for name, value in values.items() if value is not None}
 
     # -- beginning and end ---------------------------------------------------------------------------------
@@ -115,7 +121,9 @@ class Conductor:
         self.log.write({"format": FORMAT, "model": str(settings.model_folder), **self._describe()})
         if settings.record is not None:
             self.recorder = Recorder(str(settings.record), self.shared)
-            self.recorder.begin(settings.player.tempo_bpm, settings.session.conditioning.with_defaults().meter)
+            self.recorder.begin(
+                settings.player.tempo_bpm, settings.session.conditioning.with_defaults().meter
+            )
         if settings.osc_port is not None:
             listener = open_osc(settings.osc_port)
             self._sources[listener] = lambda: read_osc(listener, self.desk, self.note)
@@ -138,10 +146,15 @@ class Conductor:
     def _describe(self) -> dict:
         session, player = self.settings.session, self.settings.player
         conditioning = session.conditioning.with_defaults()
-        return {"seed": session.seed, "key": session.key.name, "tempo_bpm": player.tempo_bpm,
-                "window": self.settings.window, "channels": player.channels,
-                "conditioning": {name: value for name, value in vars(conditioning).items() if value is not None},
-                "velocity": vars(session.velocity)}
+        return {
+            "seed": session.seed,
+            "key": session.key.name,
+            "tempo_bpm": player.tempo_bpm,
+            "window": self.settings.window,
+            "channels": player.channels,
+            "conditioning": {name: value for name, value in vars(conditioning).items() if value is not None},
+            "velocity": vars(session.velocity),
+        }
 
     def _start_generator(self) -> None:
         ours, theirs = self.context.Pipe()
@@ -191,7 +204,9 @@ class Conductor:
         self.watcher_pipe, theirs = self.context.Pipe()
         given = WatcherProcess(self.settings.spec, self.port_name, self.shared, theirs,
                                self._error_path("watcher"))
-        self.watcher = self.context.Process(target=run_watcher, args=(given,), name="mlxgen-watcher", daemon=True)
+        self.watcher = self.context.Process(
+            target=run_watcher, args=(given,), name="mlxgen-watcher", daemon=True
+        )
         self.watcher.start()
 
     def _error_path(self, name: str) -> str:

@@ -1,7 +1,7 @@
 """Context: an engine, its decoder and the performance's tick line, moved together and written down.
 
-Everything that decides which ids come is an operation here, and each operation is handed to `journal` as a dict.
-`replay.py` does the same operations again from the log, with the model or without one.
+Everything that decides which ids come is an operation here, and each operation is handed to `journal` as a
+dict. `replay.py` does the same operations again from the log, with the model or without one.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ class Context:
     def rewind_to(self, tick: int, latest: int | None = None) -> int:
         """Take back ids so that every note before `tick` stays and none from the new clock on; the new clock.
 
-        What stays ends with the id that brought the clock to `tick` or past it; where that leaps over `latest`
-        it is replaced by a shorter step. Ids that are too old to be taken back stay too, so the clock may come
-        out later than asked.
+        What stays ends with the id that brought the clock to `tick` or past it; where that leaps over
+        `latest` it is replaced by a shorter step. Ids that are too old to be taken back stay too, so the
+        clock may come out later than asked.
         """
         first = len(self.ids) - self.tentative
         keep = first
@@ -102,8 +102,9 @@ class Context:
         return self.now_ticks
 
     def _shorter_step(self, keep: int, tick: int, latest: int | None) -> int | None:
-        """Ticks of a TimeShift into [tick, latest] instead of the one at keep - 1, which goes further; None if
-        it does not. Of several, the one to the strongest place of the bar."""
+        """Ticks of a TimeShift into [tick, latest] instead of the one at keep - 1, which goes further; None
+        if it does not. Of several, the one to the strongest place of the bar.
+        """
         if latest is None or keep < 2 or self.ticks[keep - 1] <= latest:
             return None
         before = self.ticks[keep - 2]
@@ -135,7 +136,9 @@ class Context:
                        "soft": sorted(rules.soft), "eos": rules.eos, "bias": rules.bias})
 
     def history(self, max_ids: int) -> tuple[list[int], int]:
-        """(the last ids from a bar line on, at most `max_ids` unless the last bar alone is longer; its tick)."""
+        """(the last ids from a bar line on, its tick): at most `max_ids`, unless the last bar alone is
+        longer.
+        """
         lines = [index for index, token in enumerate(self.ids) if token == self._bar]
         if not lines:
             return [], self.now_ticks

@@ -1,4 +1,4 @@
-"""The registry of controls: one row a control, whatever turns it - a key, a CC, OSC or the log of a session."""
+"""The registry of controls: one row a control, whatever turns it: a key, a CC, OSC or a session's log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ LEVELS = ("low", "moderate", "high")
 
 @dataclass(frozen=True)
 class Control:
-    """One control. kind: "number" (low, high, step), "choice" (choices), "switch" (0 or 1), "action" (no value).
+    """One control. kind: "number" (low, high, step), "choice" (choices), "switch" (0 or 1), "action" (no
+    value).
 
     target: who obeys it, "generator" or "player". keys: the keyboard's keys, (down, up) or (press,).
     """
@@ -40,7 +41,9 @@ class Control:
         if self.kind == "action":
             return 1
         if self.kind == "choice":
-            found = next((choice for choice in self.choices if choice.casefold() == str(value).casefold()), None)
+            found = next(
+                (choice for choice in self.choices if choice.casefold() == str(value).casefold()), None
+            )
             if found is None:
                 raise ValueError(f"{self.name} {value!r}: expected one of {', '.join(self.choices)}")
             return found
@@ -84,32 +87,46 @@ def _choice(name, keys, cc, choices, family, text) -> Control:
     return Control(name, "choice", "generator", keys, cc, text, choices=choices, family=family)
 
 
-CONTROLS: dict[str, Control] = {control.name: control for control in (
-    _number("temperature", "generator", ("[", "]"), 20, 0.1, 2.0, 0.05, "boldness of the draws"),
-    _number("min_p", "generator", (";", "'"), 21, 0.0, 0.3, 0.005, "drop unlikely ids"),
-    _number("tempo", "player", ("-", "="), 22, MIN_TEMPO_BPM, MAX_TEMPO_BPM, 1.0, "quarters a minute"),
-    _choice("key", ("k", "K"), 23, KEYS, "KEY_", "modulate at the next bar line"),
-    _choice("style", ("s", "S"), 24, ("bach", "baroque", "renaissance", "classical"), "STYLE_", "whose manner"),
-    _choice("texture", ("x", "X"), 25, ("homophonic", "polyphonic", "mixed"), "TEXTURE_", "texture"),
-    _choice("harmonic_tension", ("n", "N"), 26, LEVELS, "HARMONIC_TENSION_", "harmonic tension"),
-    _choice("imitation", ("i", "I"), 27, ("none", "low", "high"), "IMITATION_", "imitation"),
-    _choice("chromaticism", ("c", "C"), 28, LEVELS, "CHROMATICISM_", "how far from the scale"),
-    _choice("harmonic_rhythm", ("h", "H"), 29, ("slow", "moderate", "fast"), "HARMONIC_RHYTHM_", "harmonic rhythm"),
-    _number("density", "generator", ("d", "D"), 30, -3.0, 3.0, 0.25, "fewer or more notes"),
-    _number("nudge_ms", "player", (",", "."), 31, -200.0, 200.0, 1.0, "notes later or earlier"),
-    Control("mute_1", "switch", "player", ("1",), 102, "silence voice 1"),
-    Control("mute_2", "switch", "player", ("2",), 103, "silence voice 2"),
-    Control("mute_3", "switch", "player", ("3",), 104, "silence voice 3"),
-    Control("mute_4", "switch", "player", ("4",), 105, "silence voice 4"),
-    Control("recall", "action", "generator", ("r",), 106, "state the theme at the next bar"),
-    Control("end", "action", "generator", ("e",), 107, "cadence and end"),
-    Control("pause", "switch", "player", (" ",), 108, "pause"),
-    Control("panic", "action", "both", ("!", "\x7f"), 109, "all notes off, begin again"),
-)}
+CONTROLS: dict[str, Control] = {
+    control.name: control
+    for control in (
+        _number("temperature", "generator", ("[", "]"), 20, 0.1, 2.0, 0.05, "boldness of the draws"),
+        _number("min_p", "generator", (";", "'"), 21, 0.0, 0.3, 0.005, "drop unlikely ids"),
+        _number("tempo", "player", ("-", "="), 22, MIN_TEMPO_BPM, MAX_TEMPO_BPM, 1.0, "quarters a minute"),
+        _choice("key", ("k", "K"), 23, KEYS, "KEY_", "modulate at the next bar line"),
+        _choice(
+            "style", ("s", "S"), 24, ("bach", "baroque", "renaissance", "classical"), "STYLE_", "whose manner"
+        ),
+        _choice("texture", ("x", "X"), 25, ("homophonic", "polyphonic", "mixed"), "TEXTURE_", "texture"),
+        _choice("harmonic_tension", ("n", "N"), 26, LEVELS, "HARMONIC_TENSION_", "harmonic tension"),
+        _choice("imitation", ("i", "I"), 27, ("none", "low", "high"), "IMITATION_", "imitation"),
+        _choice("chromaticism", ("c", "C"), 28, LEVELS, "CHROMATICISM_", "how far from the scale"),
+        _choice(
+            "harmonic_rhythm",
+            ("h", "H"),
+            29,
+            ("slow", "moderate", "fast"),
+            "HARMONIC_RHYTHM_",
+            "harmonic rhythm",
+        ),
+        _number("density", "generator", ("d", "D"), 30, -3.0, 3.0, 0.25, "fewer or more notes"),
+        _number("nudge_ms", "player", (",", "."), 31, -200.0, 200.0, 1.0, "notes later or earlier"),
+        Control("mute_1", "switch", "player", ("1",), 102, "silence voice 1"),
+        Control("mute_2", "switch", "player", ("2",), 103, "silence voice 2"),
+        Control("mute_3", "switch", "player", ("3",), 104, "silence voice 3"),
+        Control("mute_4", "switch", "player", ("4",), 105, "silence voice 4"),
+        Control("recall", "action", "generator", ("r",), 106, "state the theme at the next bar"),
+        Control("end", "action", "generator", ("e",), 107, "cadence and end"),
+        Control("pause", "switch", "player", (" ",), 108, "pause"),
+        Control("panic", "action", "both", ("!", "\x7f"), 109, "all notes off, begin again"),
+    )
+}
 
 
 def controls_for(vocab: Vocab) -> dict[str, Control]:
-    """The registry with each choice cut down to what the model's vocabulary has; families it lacks are left out."""
+    """The registry with each choice cut down to what the model's vocabulary has; families it lacks are left
+    out.
+    """
     result = {}
     for name, control in CONTROLS.items():
         if control.family:
@@ -128,7 +145,9 @@ class Desk:
 
     def __init__(self, controls: dict[str, Control], values: dict, route):
         self.controls, self._route = controls, route
-        self.values = {name: control.check(values.get(name, _default(control))) for name, control in controls.items()}
+        self.values = {
+            name: control.check(values.get(name, _default(control))) for name, control in controls.items()
+        }
 
     def turn(self, name: str, value, source: str):
         """Set a control. ValueError for an unknown name or value."""
@@ -156,4 +175,6 @@ class Desk:
 def _default(control: Control):
     if control.kind == "choice":
         return control.choices[0]
-    return {"temperature": 0.9, "min_p": 0.03, "tempo": 80.0}.get(control.name, 0 if control.kind != "action" else 1)
+    return {"temperature": 0.9, "min_p": 0.03, "tempo": 80.0}.get(
+        control.name, 0 if control.kind != "action" else 1
+    )

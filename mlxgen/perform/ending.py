@@ -13,9 +13,9 @@ INNER_LOW = 52
 def final_chord(key: Key, last_pitches: dict[int, int], voices: int) -> list[int]:
     """Pitches of a tonic triad, highest voice first: each voice goes to the nearest chord tone it may take.
 
-    last_pitches: {voice 1..: MIDI pitch}; a voice that has not sounded yet starts from the middle of its range.
-    The lowest voice takes the tonic, the highest the tonic or third; with an inner voice the third is always
-    there. A piece in minor ends in minor.
+    last_pitches: {voice 1..: MIDI pitch}; a voice that has not sounded yet starts from the middle of its
+    range. The lowest voice takes the tonic, the highest the tonic or third; with an inner voice the third is
+    always there. A piece in minor ends in minor.
     """
     third = 4 if key.mode == "major" else 3
     tonic, third, fifth = key.root, (key.root + third) % 12, (key.root + 7) % 12
@@ -33,5 +33,7 @@ def final_chord(key: Key, last_pitches: dict[int, int], voices: int) -> list[int
         missing = tuple(tone for tone in (third, fifth) if tone not in {pitch % 12 for pitch in chord})
         low = INNER_LOW if voice == 2 else bass
         below = range(low, chord[-1])
-        chord.append(nearest(voice, missing[:1] or (tonic,), below) or nearest(voice, (tonic, third, fifth), below))
+        chord.append(
+            nearest(voice, missing[:1] or (tonic,), below) or nearest(voice, (tonic, third, fifth), below)
+        )
     return [*chord, bass]

@@ -1,7 +1,7 @@
 """MIDI that comes in: a thread takes it from python-rtmidi's queue, the conductor's loop takes it from there.
 
-The thread polls. A callback would wait for Python's lock inside JACK's process cycle, and JACK drops the messages
-of clients that come late.
+The thread polls. A callback would wait for Python's lock inside JACK's process cycle, and JACK drops the
+messages of clients that come late.
 """
 
 from __future__ import annotations

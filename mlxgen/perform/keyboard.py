@@ -10,11 +10,13 @@ import tty
 
 
 class Keyboard:
-    """Use as a context manager. Without a terminal on standard input there are no keys, and `fileno` is None."""
+    """Use as a context manager. Without a terminal on standard input there are no keys: `fileno` is None."""
 
     def __init__(self, stream=None):
         stream = sys.stdin if stream is None else stream
-        self._number = stream.fileno() if stream is not None and not stream.closed and stream.isatty() else None
+        self._number = (
+            stream.fileno() if stream is not None and not stream.closed and stream.isatty() else None
+        )
         self._before = None
 
     @property

@@ -1,7 +1,7 @@
 """ThemeListener: what somebody plays, put on the grid and told apart from what comes after it.
 
-Fed with note messages and their ticks on the performance's own line; a theme is over when nothing sounded for a
-beat, or when its last note has been held for a bar.
+Fed with note messages and their ticks on the performance's own line; a theme is over when nothing sounded for
+a beat, or when its last note has been held for a bar.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ def quantise(notes: Sequence[tuple[float, float, int]], bins: Sequence[int]) -> 
         length, pitch = starts[start]
         if following is not None and length > (following - start) * 0.7:
             length = following - start
-        fitting = [ticks for ticks in bins if ticks >= GRID_TICKS and (following is None or ticks <= following - start)]
+        fitting = [
+            ticks
+            for ticks in bins
+            if ticks >= GRID_TICKS and (following is None or ticks <= following - start)
+        ]
         result.append(Note(start, min(fitting or [GRID_TICKS], key=lambda ticks: abs(ticks - length)), pitch))
     return result
 

@@ -39,7 +39,9 @@ class SessionLog:
 
 
 def read_log(path: str | Path) -> Iterator[dict]:
-    """The entries of a log. A last line cut off by a full disk is left out; any other bad line is a ValueError."""
+    """The entries of a log. A last line cut off by a full disk is left out; any other bad line is a
+    ValueError.
+    """
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
         try:

@@ -1,5 +1,5 @@
-"""What keeps a performance safe on a Mac, through the system's own libraries. Written from Apple's documentation
-and not yet run on a Mac; each row of README's table says how to check it there.
+"""What keeps a performance safe on a Mac, through the system's own libraries. Written from Apple's
+documentation and not yet run on a Mac; each row of README's table says how to check it there.
 """
 
 from __future__ import annotations

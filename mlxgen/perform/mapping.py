@@ -17,8 +17,8 @@ PICKUP_REACH = 2 / 127      # a knob this near to the value has hold of it
 class Binding:
     """One knob: CC number 0-127, channel 1-16 or 0 for all, and how its value is meant.
 
-    absolute: the place of the knob is the value. pickup: the same, but only once the knob has passed the present
-    value. relative: 1-63 are steps up, 127-65 steps down (two's complement).
+    absolute: the place of the knob is the value. pickup: the same, but only once the knob has passed the
+    present value. relative: 1-63 are steps up, 127-65 steps down (two's complement).
     """
 
     control: str
@@ -68,8 +68,11 @@ class Mapping:
     def _bind(self, control: str, cc: int, channel: int) -> None:
         """`cc` now turns `control` and nothing else; the control keeps its mode."""
         old = next((binding for binding in self.bindings if binding.control == control), Binding(control, cc))
-        self.bindings = [binding for binding in self.bindings
-                         if binding.control != control and (binding.cc, binding.channel) not in ((cc, 0), (cc, channel))]
+        self.bindings = [
+            binding
+            for binding in self.bindings
+            if binding.control != control and (binding.cc, binding.channel) not in ((cc, 0), (cc, channel))
+        ]
         self.bindings.append(replace(old, cc=cc, channel=channel))
         self.changed = True
 
@@ -127,8 +130,10 @@ def save_mapping(path: str | Path, mapping: Mapping) -> None:
     """Write the file whole, under another name first."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(f'[{binding.control}]\ncc = {binding.cc}\nchannel = {binding.channel}\nmode = "{binding.mode}"\n\n'
-                   for binding in sorted(mapping.bindings, key=lambda binding: binding.control))
+    text = "".join(
+        f'[{binding.control}]\ncc = {binding.cc}\nchannel = {binding.channel}\nmode = "{binding.mode}"\n\n'
+        for binding in sorted(mapping.bindings, key=lambda binding: binding.control)
+    )
     temporary = path.with_name(path.name + ".new")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

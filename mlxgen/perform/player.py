@@ -41,8 +41,8 @@ class PlayerSettings:
 class Player:
     """Plays notes given by `notes`, obeys `orders`; both arrive through `handle`.
 
-    Notes of one epoch only are taken; `flush` begins the next one. Every note-on sent has exactly one note-off:
-    the notes that sound are counted a (channel, pitch), in shared memory.
+    Notes of one epoch only are taken; `flush` begins the next one. Every note-on sent has exactly one
+    note-off: the notes that sound are counted a (channel, pitch), in shared memory.
     """
 
     def __init__(self, port, shared: Shared, settings: PlayerSettings, now=time.monotonic):
@@ -105,7 +105,7 @@ class Player:
         self.accepting = True
 
     def panic(self, *_values: float) -> None:
-        """Tracked note-offs, then CC 64, 123 and 120 on 16 channels. Takes no more notes before the next flush."""
+        """Tracked note-offs, then CC 64, 123 and 120 on 16 channels. Takes no notes before the next flush."""
         self.release_all()
         for message in panic_messages():
             self.port.send(message)
@@ -126,7 +126,7 @@ class Player:
         self._begin(self.now() + delay_s, tick)
 
     def go(self, at_s: float, *_values: float) -> None:
-        """The outer clock's Start, at `at_s`. Music that is not ready yet begins late, on one of its beats."""
+        """The outer clock's Start, at `at_s`. Music not ready by then begins late, on one of its beats."""
         if self._armed_tick is not None:
             beat_s = self._beat_s()
             late_s = max(0.0, self.now() - self.settings.stall_s - at_s)
@@ -194,7 +194,8 @@ class Player:
         self.shared.set("beat_ticks", self.beat_ticks)
 
     def sync(self, quarters: float, at_s: float, tempo_bpm: float) -> None:
-        """Follow an outer clock: it stood at `quarters` (whole and fraction) at `at_s` and runs at `tempo_bpm`.
+        """Follow an outer clock: it stood at `quarters` (whole and fraction) at `at_s` and runs at
+        `tempo_bpm`.
 
         Only the place inside the beat is followed; the difference is made up within the next beat.
         """

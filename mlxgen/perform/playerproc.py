@@ -1,7 +1,7 @@
 """The player's process: opens the port, waits for deadlines, and panics when its parent is gone.
 
-Nothing in the loop writes a file or a line; garbage collection is off. What goes wrong is put into shared memory,
-and what the JACK library says on standard error goes to a file.
+Nothing in the loop writes a file or a line; garbage collection is off. What goes wrong is put into shared
+memory, and what the JACK library says on standard error goes to a file.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def _loop(player: Player, given: PlayerProcess, stop) -> bool:
 class Spin:
     """Waits for a deadline: sleeps, interruptible, until shortly before it, then spins, at most 2 ms.
 
-    How shortly is learned from how late the system's sleep has been; it is forgotten over a few hundred waits.
+    How shortly is learned from how late the system's sleep has been; it is forgotten over a few hundred
+    waits.
     """
 
     def __init__(self):

@@ -38,7 +38,9 @@ def panic_messages() -> list[list[int]]:
 
 @dataclass(frozen=True)
 class PortSpec:
-    """Which port: `name` None is a virtual port named mlxgen, "none" is silence; `api` auto, core, alsa or jack."""
+    """Which port: `name` None is a virtual port named mlxgen, "none" is silence; `api` auto, core, alsa or
+    jack.
+    """
 
     name: str | None = None
     api: str = "auto"
@@ -121,7 +123,9 @@ def make_client(kind: str, api: str, client: str, *queue_size: int):
             return getattr(rtmidi, kind)(number, client, *queue_size)
         except (rtmidi.RtMidiError, SystemError) as error:
             problems.append(f"{name}: {error}")
-    raise ValueError(f"no MIDI system answers ({'; '.join(problems)}); --midi-port {SILENT} plays without one")
+    raise ValueError(
+        f"no MIDI system answers ({'; '.join(problems)}); --midi-port {SILENT} plays without one"
+    )
 
 
 def list_ports(api: str = "auto") -> dict[str, list[str]]:

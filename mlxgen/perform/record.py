@@ -1,8 +1,9 @@
 """Recorder: a MIDI file that is whole at every moment, whatever dies and whenever.
 
-The file is one track that ends with note-offs for what sounds just now and an end-of-track (the tail). Each flush
-writes the new events and a new tail behind the old tail, then the track's length, and last turns the old tail into
-an empty remark. Before, between and after these three writes the file reads as a complete MIDI file.
+The file is one track that ends with note-offs for what sounds just now and an end-of-track (the tail). Each
+flush writes the new events and a new tail behind the old tail, then the track's length, and last turns the
+old tail into an empty remark. Before, between and after these three writes the file reads as a complete MIDI
+file.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def tempo_event(tempo_bpm: float) -> bytes:
 class Recorder:
     """Takes what the player put into `shared`'s ring of sent messages to `path`.
 
-    `flush()` raises OSError when the disk is full; the file is then what it was before. Where the file stands is
-    kept in `shared`: after a crash another process goes on with `Recorder(path, shared)`.
+    `flush()` raises OSError when the disk is full; the file is then what it was before. Where the file stands
+    is kept in `shared`: after a crash another process goes on with `Recorder(path, shared)`.
     """
 
     def __init__(self, path: str, shared: Shared):
@@ -65,7 +66,10 @@ class Recorder:
         first = max(first, last - SENT_RING + 1)
         events, tick = bytearray(), int(shared.get("recorded_tick"))
         for number in range(first, last):
-            due, packed = round(shared.sent_ticks[number % SENT_RING]), shared.sent_messages[number % SENT_RING]
+            due, packed = (
+                round(shared.sent_ticks[number % SENT_RING]),
+                shared.sent_messages[number % SENT_RING],
+            )
             events += variable_length(max(0, due - tick)) + _message_bytes(packed)
             tick = max(tick, due)
         self._append(bytes(events), last, tick)
@@ -81,7 +85,9 @@ class Recorder:
         self._stand(count, new_end, tick, len(tail))
 
     def _make_tail(self) -> bytes:
-        offs = b"".join(bytes([0, 0x80 | channel, pitch, 64]) for channel, pitch in self.shared.sounding_notes())
+        offs = b"".join(
+            bytes([0, 0x80 | channel, pitch, 64]) for channel, pitch in self.shared.sounding_notes()
+        )
         return offs[:_REMARK_TAIL_LIMIT // 4 * 4] + _END_OF_TRACK
 
     def _read_tail_bytes(self) -> int:

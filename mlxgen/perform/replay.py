@@ -1,4 +1,6 @@
-"""A session's log, played again: from the ids alone, or drawn anew by the model to see that they are the same."""
+"""A session's log, played again: from the ids alone, or drawn anew by the model to see that they are the
+same.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class _Replayer:
         self.shape = VelocityShape(**header["velocity"])
         self.check = make_engine is not None
         self._engine = _NoEngine()
-        self.context = Context(make_engine or (lambda pinned, seed: self._engine), vocab, lambda entry: None, slack=4096)
+        self.context = Context(
+            make_engine or (lambda pinned, seed: self._engine), vocab, lambda entry: None, slack=4096
+        )
         self.tape = Tape()
         self.offset = 0.0                   # where the present epoch begins on the tape
         self._taken: list[list[tuple[TimedNote, int]]] = []     # notes of each id of the present context
@@ -89,8 +93,12 @@ class _Replayer:
             self._take(notes if entry.get("heard", True) else [])
 
     def _take(self, notes) -> None:
-        self._taken.append([(TimedNote(*note, voice, shape_velocity(note, voice, self.meter, self.shape)), self._number)
-                            for voice, note in notes])
+        self._taken.append(
+            [
+                (TimedNote(*note, voice, shape_velocity(note, voice, self.meter, self.shape)), self._number)
+                for voice, note in notes
+            ]
+        )
 
     def _on_rewind(self, entry: dict) -> None:
         self.context.take_back(entry["count"])

@@ -1,7 +1,8 @@
-"""The screen: a scrolling piano roll a voice, both zones, the buffer, the figures, and every control with its key.
+"""The screen: a scrolling piano roll a voice, both zones, the buffer, the figures, and every control with its
+key.
 
-`render` is a pure function of what there is to show, so that a test can look at it; `run_screen` draws it some
-eight times a second (rich writes one block of text; the generator needs the processor more than we do).
+`render` is a pure function of what there is to show, so that a test can look at it; `run_screen` draws it
+some eight times a second (rich writes one block of text; the generator needs the processor more than we do).
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ KEPT_NOTES = 600
 PLAYHEAD_AT = 0.4           # of the roll's width
 LABEL = 7                   # columns before the roll
 PAST, COMMITTED, TENTATIVE = "grey58", "bold bright_green", "cyan"
-RANGES = {4: ((55, 84), (48, 76), (45, 72), (36, 62)), 3: ((55, 84), (45, 72), (36, 62)), 2: ((55, 84), (36, 67))}
+RANGES = {
+    4: ((55, 84), (48, 76), (45, 72), (36, 62)),
+    3: ((55, 84), (45, 72), (36, 62)),
+    2: ((55, 84), (36, 67)),
+}
 NAMES = {4: ("soprano", "alto", "tenor", "bass"), 3: ("upper", "middle", "lower"), 2: ("upper", "lower")}
 SHOWN_KEYS = {" ": "space", "\x7f": "bksp"}
 
@@ -42,7 +47,9 @@ class Roll:
             if kind == "notes":
                 self.notes.extend(TimedNote(*note) for note in value)
             elif kind == "truncate":
-                self.notes = deque((note for note in self.notes if note.start_ticks < value), maxlen=KEPT_NOTES)
+                self.notes = deque(
+                    (note for note in self.notes if note.start_ticks < value), maxlen=KEPT_NOTES
+                )
 
 
 def render(status: dict, roll: Roll, controls: dict, width: int, height: int) -> Text:
@@ -61,27 +68,33 @@ def render(status: dict, roll: Roll, controls: dict, width: int, height: int) ->
 def _head(status: dict, width: int) -> Text:
     place = f"bar {status['bar']} beat {status['beat']}" if status["state"] != "waiting" else "getting ready"
     port = status["port"] if status["port_open"] else f"{status['port']} IS GONE, playing on in silence"
-    text = Text(f" mlxgen  {status['form']}, {status['key'] or '...'}, {status['tempo_bpm']:.0f} bpm   {place}   "
-                f"{status['state']} to {port}", style="bold white on dark_blue")
+    text = Text(
+        f" mlxgen  {status['form']}, {status['key'] or '...'}, {status['tempo_bpm']:.0f} bpm   {place}   "
+        f"{status['state']} to {port}",
+        style="bold white on dark_blue",
+    )
     text.pad_right(max(0, width - len(text)))
     if not status["port_open"]:
         text.stylize("bold white on red")
     return text
 
 
+_NARROW = (
+    " ahead {gauge} {ahead_bars:.1f}  {ids_per_s:.0f} ids/s {p50_ms:.0f}/{p95_ms:.0f}/{p99_ms:.0f} ms  "
+    "late {late_p99_ms:.2f}/{late_max_ms:.1f} ms  under {underruns}{slow}"
+)
+_WIDE = (
+    " ahead {gauge} {ahead_bars:.1f} of {buffer_bars:g} bars   {ids_per_s:.0f} ids/s, p50/95/99 {p50_ms:.1f}/"
+    "{p95_ms:.1f}/{p99_ms:.1f} ms   late p99 {late_p99_ms:.2f} max {late_max_ms:.2f} ms   "
+    "underruns {underruns}{slow}"
+)
+
+
 def _figures(status: dict, width: int) -> Text:
     full = max(0, min(10, round(10 * status["ahead_bars"] / status["buffer_bars"])))
-    slow = f"  slow down to {status['slow_to_bpm']:.0f}" if status.get("slow_to_bpm") else ""
-    if width < 110:
-        text = (f" ahead {'█' * full}{'░' * (10 - full)} {status['ahead_bars']:.1f}  {status['ids_per_s']:.0f} ids/s "
-                f"{status['p50_ms']:.0f}/{status['p95_ms']:.0f}/{status['p99_ms']:.0f} ms  late "
-                f"{status['late_p99_ms']:.2f}/{status['late_max_ms']:.1f} ms  under {status['underruns']}{slow}")
-    else:
-        text = (f" ahead {'█' * full}{'░' * (10 - full)} {status['ahead_bars']:.1f} of {status['buffer_bars']:g} bars   "
-                f"{status['ids_per_s']:.0f} ids/s, p50/95/99 {status['p50_ms']:.1f}/{status['p95_ms']:.1f}/"
-                f"{status['p99_ms']:.1f} ms   late p99 {status['late_p99_ms']:.2f} max {status['late_max_ms']:.2f} ms   "
-                f"underruns {status['underruns']}{slow}")
-    return Text(text)
+    slow = f"  slow down to {status['slow_to_bpm']:.0f}" if status["slow_to_bpm"] else ""
+    template = _NARROW if width < 110 else _WIDE
+    return Text(template.format(**status, gauge="█" * full + "░" * (10 - full), slow=slow))
 
 
 def _roll(status: dict, roll: Roll, width: int, lane_rows: int) -> list[Text]:
@@ -198,7 +211,9 @@ class Keys:
         elif key == "L":
             self.learning = not self.learning
             conductor.mapping.learn(None)
-            conductor.note("learn: press a control's key, then move the knob" if self.learning else "learn: no")
+            conductor.note(
+                "learn: press a control's key, then move the knob" if self.learning else "learn: no"
+            )
         elif self.learning:
             self._choose(key)
         elif key == "\x1b":
@@ -234,4 +249,6 @@ def run_screen(conductor, mapping_path: Path | None = None) -> None:
                 roll.take(conductor.rows)
                 conductor.rows.clear()
                 keys.save()
-                live.update(render(make_status(conductor), roll, conductor.controls, *console.size), refresh=True)
+                live.update(
+                    render(make_status(conductor), roll, conductor.controls, *console.size), refresh=True
+                )

@@ -7,19 +7,19 @@ playhead is passed in, the player is a `sink`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mlxgen.music.encode import encode_events, pitch_ids, reencode
+from mlxgen.music.encode import encode_events, reencode
 from mlxgen.music.piece import Note, Piece
 from mlxgen.music.prompt import Conditioning, make_prefix
 from mlxgen.music.theory import TICKS_PER_QUARTER, Key, bar_ticks, beat_ticks
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform.context import Context, Voiced
-from mlxgen.perform.ending import RANGES, final_chord
+from mlxgen.perform.ending import final_chord
 from mlxgen.perform.listen import key_of
+from mlxgen.perform.material import density_bias, ids_until, opening_line, theme_shift
 from mlxgen.perform.shared import Position
 from mlxgen.perform.velocity import VelocityShape, shape_velocity
 from mlxgen.perform.wire import TimedNote
@@ -37,16 +37,16 @@ CHARACTER = ("style", "texture", "imitation", "harmonic_rhythm", "harmonic_tensi
 @dataclass(frozen=True)
 class SessionSettings:
     conditioning: Conditioning = field(default_factory=Conditioning)
-    key: Key = Key(0, "minor")
+    key: Key = field(default_factory=lambda: Key(0, "minor"))
     params: SamplingParams = field(default_factory=SamplingParams)
     rules: RuleSet = field(default_factory=lambda: RuleSet(eos="mask"))
     seed: int = 0
     buffer_bars: float = 2.0
     bars: int | None = None                 # end after so many
     theme: tuple[Note, ...] = ()
-    velocity: VelocityShape = VelocityShape()
-    history_ids: int = 1024                 # the most that a new prefix is given to remember
-    commit_beats: float = 0.5               # never taken back; less than this and `commit_s`, whichever is more
+    velocity: VelocityShape = field(default_factory=VelocityShape)
+    history_ids: int = 1024  # the most that a new prefix is given to remember
+    commit_beats: float = 0.5  # never taken back; less than this and `commit_s`, whichever is more
     commit_s: float = 0.15
     switch_beats: float = 0.7               # the same for a change that makes the context anew
     prefill_ids_per_s: float = 1200.0       # first guess; measured from then on
@@ -55,7 +55,9 @@ class SessionSettings:
 
 
 class Session:
-    """One performance. `advance(position)` does one small piece of work; `control(name, value)` is a turn of a knob."""
+    """One performance. `advance(position)` does one small piece of work; `control(name, value)` is a turn of
+    a knob.
+    """
 
     def __init__(self, make_engine: Callable, vocab: Vocab, settings: SessionSettings, sink,
                  journal: Callable[[dict], None], slack: int = 512, now=time.monotonic):
@@ -115,20 +117,6 @@ class Session:
         self.sink.flush()
         self._begin()
 
-    def _theme_shift(self, voice: int) -> int:
-        """Semitones from the theme as given to the key of the moment and the voice's register."""
-        to_key = (self.key.root - self.settings.key.root + 6) % 12 - 6
-        middle = sum(RANGES.get(self.conditioning.voices, RANGES[4])[voice - 1]) / 2
-        mean = sum(note.pitch for note in self.theme) / len(self.theme) + to_key if self.theme else middle
-        return to_key + 12 * round((middle - mean) / 12)
-
-    def _remember_opening(self) -> None:
-        """No theme was given: what the first voice to enter played in its first two bars will do."""
-        entered = min(self._opening, key=lambda row: row[1].start_ticks)[0] if self._opening else 1
-        line = [note for voice, note in self._opening if voice == entered]
-        start = line[0].start_ticks // self.bar * self.bar if line else 0
-        self.theme = [note._replace(start_ticks=note.start_ticks - start) for note in line]
-
     def _theme_ids(self, voice: int, shift: int = 0) -> list[int]:
         if not self.theme:
             return []
@@ -183,7 +171,7 @@ class Session:
             self.started = True
             self.sink.start()
         if not self.theme and now >= 2 * self.bar:
-            self._remember_opening()
+            self.theme = opening_line(self._opening, self.bar)
         if self.end_tick is not None and self.asked_end_tick is None and now >= self.end_tick - 3 * self.bar:
             self._ask_end(self.end_tick - self.bar)
         if self.asked_end_tick is not None and now >= self.asked_end_tick:
@@ -244,14 +232,16 @@ class Session:
         elif name == "panic":
             self.restart()
         else:
-            raise ValueError(f"control {name!r}: expected one of temperature, min_p, density, key, recall, end, "
-                             f"panic, {', '.join(CHARACTER)}")
+            raise ValueError(
+                f"control {name!r}: expected one of temperature, min_p, density, key, recall, end, "
+                f"panic, {', '.join(CHARACTER)}"
+            )
 
     def hear(self, notes: list[Note], over: bool, position: Position) -> None:
         """The theme that somebody plays, as far as it is known, on the performance's tick line.
 
-        It is read into the context while it is played, all but its last note; once it is `over` the music goes
-        on from the next bar line.
+        It is read into the context while it is played, all but its last note; once it is `over` the music
+        goes on from the next bar line.
         """
         if not self.listening:
             self.sink.truncate(self._committed(position, self.settings.commit_beats, self.settings.commit_s))
@@ -265,7 +255,10 @@ class Session:
         if not over:
             return self._give(encode_events(self._piece(theme[:-1]), self.vocab) if theme[:-1] else [])
         end = max(note.end_ticks for note in notes)
-        answer = -(-max(self._committed(position, self.settings.switch_beats, SWITCH_S), end) // self.bar) * self.bar
+        answer = (
+            -(-max(self._committed(position, self.settings.switch_beats, SWITCH_S), end) // self.bar)
+            * self.bar
+        )
         self._give(ids_until(self._piece(theme), answer - first_bar, self.vocab))
         self.theme = theme
         self.listening, self.started, self._posted_tick = False, True, answer
@@ -341,7 +334,14 @@ class Session:
         self._rewind_to(tick)
         voice = self._recalls % self.conditioning.voices + 1
         self._recalls += 1
-        self._emit(self.context.append(self._theme_ids(voice, self._theme_shift(voice))))
+        self._emit(
+            self.context.append(
+                self._theme_ids(
+                    voice,
+                    theme_shift(self.theme, self.settings.key, self.key, voice, self.conditioning.voices),
+                )
+            )
+        )
         self._protected_tick = self.context.now_ticks
 
     def _ask_end(self, by_tick: int) -> None:
@@ -363,23 +363,3 @@ class Session:
         self.context.flush()
         self.sink.finish(tick)
         self.finished = True
-
-
-def ids_until(piece: Piece, tick: int, vocab: Vocab) -> list[int]:
-    """The ids of a piece with the clock moved on to `tick`, a bar line, and that bar opened."""
-    mark = Note(tick, vocab.duration_bins[0], 60)
-    voices = [*piece.voices[:-1], [*piece.voices[-1], mark]]
-    ids = encode_events(replace(piece, voices=voices), vocab)
-    return ids[:len(ids) - len(pitch_ids(mark.pitch, piece.key, vocab)) - 2]
-
-
-def density_bias(density: float, vocab: Vocab) -> tuple[tuple[int, float], ...]:
-    """What density adds to the logits of each duration and time shift: above 0 short ones gain, below 0 long ones.
-
-    A step of 1 is worth half a nat for each doubling, counted from the eighth note.
-    """
-    if density == 0:
-        return ()
-    families = [(token, int(ticks)) for prefix in ("Dur_", "TimeShift_")
-                for ticks, token in vocab.family(prefix).items()]
-    return tuple((token, -0.5 * density * math.log2(ticks / 240)) for token, ticks in families)

@@ -36,9 +36,11 @@ def make_status(conductor) -> dict:
     return result
 
 
+_LINE = ("{state:8s} beat {beats:8.1f}  {key:9s} {tempo_bpm:5.1f} bpm  ahead {ahead_bars:.1f} bars  "
+         "{ids_per_s:.0f} ids/s  late p99 {late_p99_ms:.2f} max {late_max_ms:.2f} ms  underruns {underruns}  "
+         "{port_gone}{note}")
+
+
 def status_line(status: dict) -> str:
     """One line for people."""
-    return (f"{status['state']:8s} beat {status['beats']:8.1f}  {status['key']:9s} {status['tempo_bpm']:5.1f} bpm  "
-            f"ahead {status['ahead_bars']:.1f} bars  {status['ids_per_s']:.0f} ids/s  late p99 "
-            f"{status['late_p99_ms']:.2f} max {status['late_max_ms']:.2f} ms  underruns {status['underruns']}  "
-            f"{'' if status['port_open'] else 'PORT GONE  '}{status['note']}")
+    return _LINE.format(**status, port_gone="" if status["port_open"] else "PORT GONE  ")

@@ -1,8 +1,8 @@
 """How loud: the meter's accents, the phrase's arch and the line's own direction, from the note alone.
 
-A pure function of the note and where it stands, so that a replayed session sounds the same. Accents follow the
-usual account of metrical weight (Lerdahl and Jackendoff 1983): the downbeat strongest, then the middle of an even
-bar, then the other beats, then what lies between.
+A pure function of the note and where it stands, so that a replayed session sounds the same. Accents follow
+the usual account of metrical weight (Lerdahl and Jackendoff 1983): the downbeat strongest, then the middle of
+an even bar, then the other beats, then what lies between.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FLAT = VelocityShape(metric=0.0, phrase=0.0, register=0.0)
 
 
 def metric_weight(tick: int, meter: tuple[int, int]) -> float:
-    """1 on the downbeat, 0.5 on the middle beat of an even bar, 0 on other beats, -0.5 and -1 between them."""
+    """1 on the downbeat, 0.5 on an even bar's middle beat, 0 on other beats, -0.5 and -1 between them."""
     beat = beat_ticks(meter)
     number, rest = divmod(tick % bar_ticks(meter), beat)
     if rest:

@@ -1,7 +1,7 @@
 """Watching the port from a process of its own, because asking is slow or blind elsewhere.
 
-A JACK client goes on seeing the ports of a server that was killed, so each look needs a new client (some 20 ms);
-CoreMIDI tells a process of new and vanished ports only while that process turns its run loop.
+A JACK client goes on seeing the ports of a server that was killed, so each look needs a new client (some 20
+ms); CoreMIDI tells a process of new and vanished ports only while that process turns its run loop.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class WatcherProcess:
 
 
 class PortWatcher:
-    """`poll()` says whether the port is there. A virtual port is looked for itself: it goes with a JACK server."""
+    """`poll()` says whether the port is there. A virtual port is looked for itself: it goes with a JACK
+    server.
+    """
 
     def __init__(self, spec: PortSpec, port_name: str):
         self.spec, self.port_name = spec, port_name
@@ -91,8 +93,8 @@ def _make_run_loop_pump():
 def run_watcher(given: WatcherProcess) -> None:
     """Entry point of the process: keeps `port_seen` up to date until its parent is gone.
 
-    When the player was killed the parent asks for a panic, and it is sent from here: a JACK server that misses
-    a client can keep whoever opens a port waiting, and that shall not be the parent.
+    When the player was killed the parent asks for a panic, and it is sent from here: a JACK server that
+    misses a client can keep whoever opens a port waiting, and that shall not be the parent.
     """
     redirect_errors(given.error_path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -97,7 +97,9 @@ def make_channel() -> tuple[socket.socket, socket.socket]:
 
 
 class Writer:
-    """Sends datagrams; a full channel is waited for, up to `timeout_s`. False means the reader is not reading."""
+    """Sends datagrams; a full channel is waited for, up to `timeout_s`. False means the reader is not
+    reading.
+    """
 
     def __init__(self, channel: socket.socket, timeout_s: float = 3.0):
         self.channel = channel

@@ -134,3 +134,10 @@ def test_a_reader_that_leaves_is_no_error():
     process.stdout.close()
     assert b"Traceback" not in process.stderr.read()
     process.wait()
+
+
+@pytest.mark.parametrize("module", ["commands.long_run", "commands.short_run", "commands.stream",
+                                    "compose.shards", "sampling.engine"])
+def test_a_fast_blas_is_loaded_before_mlx(module):
+    alone = python("from mlxgen.model import blas; print(blas.LOADED)").stdout
+    assert python(f"import mlxgen.{module}; from mlxgen.model import blas; print(blas.LOADED)").stdout == alone

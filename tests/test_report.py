@@ -25,7 +25,8 @@ from mlxgen.music.prompt import Conditioning
 from mlxgen.music.theory import Key
 
 MANIFEST = {"command": "mlxgen generate-long --plan mine.toml",
-            "model": {"folder": "weights", "sha256": "ab" * 32}, "versions": {"mlxgen": "0.1.0", "mlx": "0.30"}}
+            "model": {"folder": "weights", "sha256": "ab" * 32},
+            "versions": {"mlxgen": "0.1.0", "mlx": "0.30"}}
 TUNE = Piece([[Note(480 * step, 480, 60 + step) for step in range(8)], [Note(0, 3840, 48)]], Key(0, "major"),
              tempo_bpm=120, title="Tune")
 

@@ -140,4 +140,5 @@ def test_a_reader_that_leaves_is_no_error():
                                     "compose.shards", "sampling.engine"])
 def test_a_fast_blas_is_loaded_before_mlx(module):
     alone = python("from mlxgen.model import blas; print(blas.LOADED)").stdout
-    assert python(f"import mlxgen.{module}; from mlxgen.model import blas; print(blas.LOADED)").stdout == alone
+    behind = python(f"import mlxgen.{module}; from mlxgen.model import blas; print(blas.LOADED)").stdout
+    assert behind == alone

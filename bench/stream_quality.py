@@ -142,6 +142,8 @@ def summarise(figures: dict, per_pass: int) -> dict:
     wall, cpu = np.array(figures["wall_s"]), np.array(figures["cpu_s"])
     memory = figures["resident_mb"]
     return {
+        "tokens": len(blocks) * BLOCK, "second_pass": float(blocks[per_pass: 2 * per_pass].mean()),
+        "last_pass": float(blocks[-per_pass:].mean()),
         "second_tenth": float(second), "last_tenth": float(last),
         "change_percent": float(100 * (last / second - 1)), **slopes(blocks, per_pass),
         "tokens_per_s": float(BLOCK / np.median(wall)),
@@ -151,8 +153,8 @@ def summarise(figures: dict, per_pass: int) -> dict:
     }
 
 
-def draw(results: dict[str, dict], path: Path) -> None:
-    """NLL against tokens, a line a contestant, means of a tenth in bold."""
+def draw(results: dict[str, dict], per_pass: int, path: Path) -> None:
+    """NLL against tokens, a thin line a contestant, means of each pass as dots."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -161,15 +163,16 @@ def draw(results: dict[str, dict], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8, 4))
     for index, (name, figures) in enumerate(results.items()):
         blocks = np.array(figures["nll"])
-        tenth = max(1, len(blocks) // 10)
-        axes.plot(np.arange(len(blocks)) + 0.5, blocks, color=f"C{index}", alpha=0.25, linewidth=0.7)
-        means = blocks[: 10 * tenth].reshape(10, tenth).mean(axis=1)
-        axes.plot(np.arange(10) * tenth + tenth / 2, means, color=f"C{index}", marker="o", label=name)
+        blocks = blocks[: len(blocks) // per_pass * per_pass]
+        axes.plot(np.arange(len(blocks)) + 0.5, blocks, color=f"C{index}", alpha=0.2, linewidth=0.7)
+        means = blocks.reshape(-1, per_pass).mean(axis=1)
+        axes.plot((np.arange(len(means)) + 0.5) * per_pass, means, color=f"C{index}", marker="o", label=name)
     axes.set(xlabel="thousand tokens", ylabel="NLL (nats a token)",
-             title="The same held-out music again and again: one pass a dot")
+             title="The same held-out music again and again: a dot is a pass")
     axes.legend()
     figure.tight_layout()
     figure.savefig(path)
+    pyplot.close(figure)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -180,6 +183,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         default=[ROOT.parent / "shared" / "corpus" / "Jsb16thSeparated.json"])
     parser.add_argument("--form", default="chorale")
     parser.add_argument("--tokens", type=int, default=200_000)
+    parser.add_argument("--peer-tokens", type=int, help="tokens for the others (default: --tokens)")
     parser.add_argument("--pass-tokens", type=int, default=20_000)
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--prefix", type=int, default=64)
@@ -196,25 +200,26 @@ def main(arguments: list[str] | None = None) -> int:
     model, vocab = mlxgen.load(options.model)
     music = read_music(options.corpus)
     ids, skip = make_stream(music, vocab, options.form, options.pass_tokens, options.tokens)
-    if options.tokens < 2 * options.pass_tokens or options.tokens // BLOCK < 10:
-        raise ValueError(f"--tokens {options.tokens}: expected at least 10 blocks of {BLOCK} and two passes")
+    for tokens in (options.tokens, options.peer_tokens or options.tokens):
+        if tokens < 3 * options.pass_tokens or tokens // BLOCK < 10:
+            raise ValueError(f"{tokens} tokens: expected at least 10 blocks of {BLOCK} and three passes")
     setting = Setting(options.window, max(options.prefix, skip + 1))
     options.out.mkdir(parents=True, exist_ok=True)
     results, summary = {}, {}
     for how in options.only or CONTESTANTS:
-        kept = options.out / f"{how}_{options.tokens}_{setting.window}_{setting.prefix}.json"
+        tokens = options.tokens if how == "ring" else options.peer_tokens or options.tokens
+        kept = options.out / f"{how}_{tokens}_{setting.window}_{setting.prefix}.json"
         if not kept.exists():
-            kept.write_text(json.dumps(run(how, model, ids, setting, skip)))
+            kept.write_text(json.dumps(run(how, model, ids[: skip + tokens], setting, skip)))
         results |= json.loads(kept.read_text())
     for name, figures in results.items():
         summary[name] = summarise(figures, options.pass_tokens // BLOCK)
-    print(f"\n{'':14}{'2nd tenth':>10}{'last':>9}{'change %':>10}"
-          "   nats per million tokens (95 %)    tokens/s")
+    print(f"\n{'':14}{'tokens':>8}{'2nd pass':>10}{'last':>9}   nats per million tokens (95 %)  tokens/s")
     for name, row in summary.items():
-        print(f"{name:14}{row['second_tenth']:10.4f}{row['last_tenth']:9.4f}{row['change_percent']:10.3f}"
-              f"{row['slope']:12.4f} [{row['low']:.4f}, {row['high']:.4f}]{row['tokens_per_s']:14.0f}")
+        print(f"{name:14}{row['tokens']:8}{row['second_pass']:10.4f}{row['last_pass']:9.4f}"
+              f"{row['slope']:12.4f} [{row['low']:.4f}, {row['high']:.4f}]{row['tokens_per_s']:12.0f}")
     if options.plot:
-        draw(results, options.plot)
+        draw(results, options.pass_tokens // BLOCK, options.plot)
     print(json.dumps({"bench": "stream_quality", "model": str(options.model.name), "tokens": options.tokens,
                       "window": setting.window, "prefix": setting.prefix, "contestants": summary}))
     return 0

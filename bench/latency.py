@@ -51,15 +51,18 @@ def compare_with_log(folder: Path, receiver: Receiver) -> dict:
     from mlxgen.commands.options import default_model_folder
     from mlxgen.music.vocab import Vocab
     from mlxgen.perform.log import read_log
+    from mlxgen.perform.record import read_recording
     from mlxgen.perform.replay import replay
 
     tape = replay(read_log(folder / "session.jsonl"), Vocab.load(default_model_folder() / "tokenizer.json"))
     wanted, got = [note.pitch for note in tape.notes], [pitch for _, pitch in receiver.note_ons()]
+    sent = read_recording(str(folder / "recording.mid"))
     return {
         "notes": len(got),
         "equal_to_decode": got == wanted,
-        "missing": sum(1 for mine, other in zip(wanted, got, strict=False) if mine != other)
-        + abs(len(wanted) - len(got)),
+        "recording_equal_to_decode": sorted(sent)
+        == sorted((note.start_ticks, note.pitch) for note in tape.notes),
+        "lost_on_the_way": len(wanted) - len(got),
     }
 
 
@@ -153,7 +156,7 @@ def controls(count: int, options: list[str]) -> dict:
         client = SimpleUDPClient("127.0.0.1", port)
         while len(receiver.note_ons()) < 20:
             time.sleep(0.05)
-        values = {}
+        values = {"style": "bach", "texture": "polyphonic", "key": "C minor"}     # as the fugue begins
         for number in range(count):
             time.sleep(dice.uniform(1.5, 3.5))
             name = ("temperature", "style", "texture")[number % 3] if number % 7 else "key"
@@ -167,7 +170,8 @@ def controls(count: int, options: list[str]) -> dict:
         compared = compare_with_log(folder, receiver)
     heard = control_to_sound(folder, sent, receiver)
     result = {"scene": "controls", "count": count, "bound_ms": round((BEAT_S + 0.05) * 1e3), **compared,
-              "underruns": last["underruns"], "hung_notes": receiver.hung()}
+              "underruns": last["underruns"], "late_count": last["late_count"], "stalls": last["stalls"],
+              "hung_notes": receiver.hung()}
     for name in TURNS:
         mine = [row for row in heard if row["name"] == name]
         if mine:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,15 +22,26 @@ MLXGEN = str(Path(sys.executable).parent / "mlxgen")
 class JackServer:
     """`jackd -r -d dummy` under a name of its own; `kill()` and `start()` as often as a test likes.
 
+    JACK knows at most eight servers, and one that was killed keeps its place until another of its name ends
+    in peace: so the names are few, and a lock says which is free.
     """
 
     def __init__(self, *options: str):
-        self.name = f"mlxgen-{os.getpid()}"
+        for number in range(3):
+            self._lock = open(Path(tempfile.gettempdir()) / f"mlxgen-jack-{number}.lock", "w")  # noqa: SIM115
+            self.name = f"mlxgen-test-{number}"
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                self._lock.close()
+        else:
+            pytest.skip("three other test runs have a JACK server each")
         self.process = None
         self.options = options
 
     def start(self) -> None:
-        self.process = subprocess.Popen(["jackd", "-n", self.name, "-r", *self.options, "-d", "dummy",
+        self.process = subprocess.Popen(["jackd", "-n", self.name, *self.options, "-d", "dummy",
                                          "-r", "48000", "-p", "256"],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(100):
@@ -48,6 +61,9 @@ class JackServer:
         """The ordinary way: a server killed too often leaves no room for others in JACK's registry."""
         self._end(signal.SIGTERM)
 
+    def release(self) -> None:
+        self._lock.close()
+
     def _end(self, how: int) -> None:
         if self.process is not None:
             self.process.send_signal(how)
@@ -59,16 +75,17 @@ class JackServer:
 def jack(monkeypatch):
     """A running server; python-rtmidi in this process and in its children talks to it.
 
-    -S: it waits for its clients, instead of dropping the messages of those that come late as they do on a
-    machine that does other things.
+    In real time where that is allowed; else with -S: it waits for its clients. A server that is kept waiting
+    drops messages.
     """
-    yield from running_server(monkeypatch, "-S")
+    may = subprocess.run(["chrt", "-f", "10", "true"], capture_output=True).returncode == 0
+    yield from running_server(monkeypatch, *(["-R", "-P", "60"] if may else ["-r", "-S"]))
 
 
 @pytest.fixture
 def unsure_jack(monkeypatch):
-    """A server that survives the sudden death of a client; it may drop messages when the machine is busy."""
-    yield from running_server(monkeypatch)
+    """A server that survives a client's sudden death (one with -S stands still); it may drop messages."""
+    yield from running_server(monkeypatch, "-r")
 
 
 def running_server(monkeypatch, *options: str):
@@ -81,6 +98,7 @@ def running_server(monkeypatch, *options: str):
     server.start()
     yield server
     server.stop()
+    server.release()
 
 
 class Synth:

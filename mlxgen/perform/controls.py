@@ -48,7 +48,7 @@ class Control:
                 raise ValueError(f"{self.name} {value!r}: expected one of {', '.join(self.choices)}")
             return found
         try:
-            number = float(value)
+            number = round(float(value), 6)     # OSC's floats are single: 0.6 arrives as 0.60000002
         except (TypeError, ValueError):
             raise ValueError(f"{self.name} {value!r}: expected a number") from None
         if not self.low <= number <= self.high:

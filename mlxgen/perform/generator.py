@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 from mlxgen.music.piece import Note
 from mlxgen.music.theory import beat_ticks
-from mlxgen.perform import mac
 from mlxgen.perform.log import SessionLog
-from mlxgen.perform.processes import redirect_errors
+from mlxgen.perform.processes import prefer_generator, redirect_errors
 from mlxgen.perform.session import Session, SessionSettings
 from mlxgen.perform.shared import Position, Shared
 from mlxgen.perform.wire import MAX_NOTES, TimedNote, Writer, pack_notes, pack_order
@@ -96,8 +95,7 @@ def run_generator(given: GeneratorProcess) -> None:
     """Entry point of the process."""
     redirect_errors(given.error_path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if mac.IS_MAC:
-        mac.begin_activity()
+    prefer_generator()
     make_engine, vocab = make_engines(given.model_folder, given.window)
     settings = given.settings
     worker = Worker(given)

@@ -19,6 +19,9 @@ _THREAD_TIME_CONSTRAINT_COUNT = 4
 _ACTIVITY_USER_INITIATED = 0x00FFFFFF
 _ACTIVITY_LATENCY_CRITICAL = 0xFF00000000
 
+# sys/qos.h
+_QOS_USER_INTERACTIVE = 0x21
+
 _activities: list[int] = []     # kept for as long as the process lives
 
 
@@ -34,6 +37,12 @@ def make_thread_time_critical(period_s: float = 0.005, computation_s: float = 0.
     system.mach_thread_self.restype = ctypes.c_uint32
     return system.thread_policy_set(system.mach_thread_self(), _THREAD_TIME_CONSTRAINT_POLICY,
                                     ctypes.byref(policy), _THREAD_TIME_CONSTRAINT_COUNT) == 0
+
+
+def make_thread_user_interactive() -> bool:
+    """The highest ordinary quality of service for this thread (sys/qos.h). True if granted."""
+    system = ctypes.CDLL(ctypes.util.find_library("System"))
+    return system.pthread_set_qos_class_self_np(_QOS_USER_INTERACTIVE, 0) == 0
 
 
 def begin_activity(reason: str = "mlxgen plays") -> None:

@@ -15,9 +15,23 @@ def redirect_errors(path: str) -> None:
     os.close(number)
 
 
+GENERATOR_NICE = -10
+
+
+def prefer_generator() -> None:
+    """Ask for a larger share of the processor than other programs; where it is not allowed, go on without."""
+    if mac.IS_MAC:
+        mac.begin_activity()
+        mac.make_thread_user_interactive()
+        return
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, GENERATOR_NICE)
+
+
 def raise_priority() -> None:
     """Ask for a real-time thread; where it is not allowed, go on without."""
     if mac.IS_MAC:
+        mac.begin_activity()
         mac.make_thread_time_critical()
         return
     with contextlib.suppress(PermissionError, AttributeError):

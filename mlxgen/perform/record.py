@@ -120,3 +120,15 @@ def _message_bytes(packed: int) -> bytes:
     if status == TEMPO_MARK:
         return tempo_event((packed >> 8) / 1000)
     return bytes([status, packed >> 8 & 0x7F, packed >> 16 & 0x7F])
+
+
+def read_recording(path: str) -> list[tuple[int, int]]:
+    """(tick, pitch) of every note-on of a recording, in the order in which they were sent."""
+    import mido
+
+    notes, tick = [], 0
+    for message in mido.MidiFile(path).tracks[0]:
+        tick += message.time
+        if message.type == "note_on":
+            notes.append((tick, message.note))
+    return notes

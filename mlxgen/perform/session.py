@@ -305,18 +305,29 @@ class Session:
     def _do_what_is_due(self, position: Position) -> None:
         """Changes that wait for their place: the clock must have reached it, and the playhead be near."""
         lead = self._committed(position, self.settings.switch_beats, SWITCH_S)
+        safe = self._committed(position, 0.0, RESERVE_S)
         now = self.context.now_ticks
-        if self._new_character is not None and now >= self._new_character[0]:
+        if self._new_character is not None and now >= max(self._new_character[0], safe):
             tick, latest = self._new_character
             self._new_character = None
-            self._switch(tick, self.key, position, latest)
-        elif self._new_key is not None and now >= self._new_key[0] and self._new_key[0] <= lead + 1:
+            self._switch(max(tick, safe), self.key, position, max(latest, safe))
+        elif self._new_key is not None and self._is_due(self._new_key[0], now, lead):
             tick, key = self._new_key
             self._new_key = None
-            self._switch(tick, key, position)
-        elif self._recall_tick is not None and now >= self._recall_tick and self._recall_tick <= lead + 1:
+            if tick < safe:         # this process was kept waiting, and the line has gone by
+                self._new_key = self._next_bar(position), key
+            else:
+                self._switch(tick, key, position)
+        elif self._recall_tick is not None and self._is_due(self._recall_tick, now, lead):
             tick, self._recall_tick = self._recall_tick, None
-            self._recall(tick)
+            if tick < safe:
+                self._recall_tick = self._next_bar(position)
+            else:
+                self._recall(tick)
+
+    def _is_due(self, tick: int, now: int, lead: int) -> bool:
+        """The clock has reached `tick` and the playhead is near it."""
+        return now >= tick and tick <= lead + 1
 
     def _switch(self, tick: int, key: Key, position: Position, latest: int | None = None) -> None:
         """From `tick` on another prefix: as much of the history as can be read before it is heard."""

@@ -211,3 +211,53 @@ def test_every_option_of_the_conditioning_reaches_the_model(model, tmp_path, com
     assert settings["key"] == "C# minor" and len(settings["soft_rules"]) > 3
     piece = read_midi(next(folder.glob("piece*.mid")))
     assert (piece.key.name, piece.meter) == ("C# minor", (3, 4))
+
+
+def test_a_picture_lies_beside_the_piece_and_show_draws_it_again(model, tmp_path):
+    folder = tmp_path / "run"
+    invoke("generate-long", "--mode", "2-part", "--chunks", 2, "--overlap", 150, "-n", 2, "--seed", 7,
+           "--model", model, "--out", folder)
+    picture = (folder / "piece.svg").read_text()
+    assert picture.startswith("<svg") and picture.count("seam") == 1
+    result = invoke("show", folder, "--out", tmp_path / "again.svg")
+    assert result.stdout.strip() == str(tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text() == picture
+    invoke("show", folder / "piece.mid", "--png")
+    assert (folder / "piece.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_show_writes_a_score(whole, tmp_path):
+    pytest.importorskip("music21")
+    invoke("show", whole / "piece.mid", "--musicxml", "--out", tmp_path / "piece.musicxml")
+    from mlxgen.files.read import read_score
+
+    again = read_score(tmp_path / "piece.musicxml")
+    assert again.voices == read_midi(whole / "piece.mid").voices
+
+
+def test_a_report_is_written_with_the_run_or_afterwards(whole, model, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    invoke("generate-long", "--resume", copy, "--no-picture", "--report")
+    page = (copy / "report.html").read_text()
+    assert page.count("Chunk ") == 7 and "--seed 7" in page
+
+
+def test_info_tells_card_sizes_vocabulary_and_defaults(model):
+    said = invoke("info", model).stdout
+    for fact in ("Tiny random model", "embed_dim      32", "scale_degree, 125 ids", "24 keys",
+                 "quartet", "temperature 1.05", "min_p 0.02"):
+        assert fact in said
+
+
+def test_an_error_of_the_first_process_stops_all_of_them(model, whole, tmp_path):
+    launch = shutil.which("mlx.launch", path=str(Path(sys.executable).parent)) or shutil.which("mlx.launch")
+    if launch is None:
+        pytest.skip("no mlx.launch here")
+    script = tmp_path / "mlxgen"
+    script.write_text(f"#!{sys.executable}\nfrom mlxgen.cli import main\nmain()\n")
+    script.chmod(0o755)
+    done = subprocess.run(
+        [launch, "-n", "2", "--", str(script), *LONG, "--chunks", "1", "--model", str(model),
+         "--out", str(whole)], capture_output=True, text=True, timeout=120)
+    assert "holds a run already" in done.stdout + done.stderr

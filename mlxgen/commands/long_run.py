@@ -16,7 +16,7 @@ from mlxgen.commands.progress import RunView
 from mlxgen.compose.chain import check_settings, compose
 from mlxgen.compose.outputs import outline, write_piece
 from mlxgen.compose.plan import Plan, read_plan, simple_plan
-from mlxgen.compose.run_folder import RunFolder, free_folder
+from mlxgen.compose.run_folder import RunFolder, chunk_from_dict, chunk_to_dict, free_folder
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.shards import Shards
 from mlxgen.model.load import load, load_generation_defaults
@@ -83,39 +83,53 @@ def start_runs(values: dict) -> int:
     """Begin `--count` runs and finish them."""
     model_folder = values["model_folder"] or options.default_model_folder()
     shards = Shards()
-    settings = ChainSettings.from_dict(shards.first(make_settings(values, model_folder).to_dict()))
+    settings = ChainSettings.from_dict(
+        shards.from_first(lambda: make_settings(values, model_folder).to_dict()))
     model, vocab = load(model_folder)
     check_settings(settings, vocab, model.config.max_seq_len)
     folder = values["out"] or free_folder(Path("runs") / default_name(settings))
-    runs = []
-    for number, path in enumerate(_piece_folders(folder, values["count"])):
-        own = replace(settings, seed=(settings.seed + number * _SEED_STEP) % 2**31)
-        runs.append(_Run(own, RunFolder.create(path, own, model_folder, _command_line())
-                         if shards.rank == 0 else None, path))
+    runs = [_Run(replace(settings, seed=(settings.seed + number * _SEED_STEP) % 2**31), path)
+            for number, path in enumerate(_piece_folders(folder, values["count"]))]
+
+    def create() -> None:
+        for run in runs:
+            run.folder = RunFolder.create(run.path, run.settings, model_folder, _command_line())
+
+    shards.from_first(create)
     return _finish(runs, model, vocab, shards, values, resume=folder)
 
 
 def resume_runs(values: dict) -> int:
     """Go on with the run of a folder, or with every piece of a --count run."""
-    folder = values["resume"]
-    single = (folder / "manifest.json").exists()
-    paths = [folder] if single else sorted(path.parent for path in folder.glob("piece-*/manifest.json"))
-    folders = [RunFolder.open(path) for path in paths or [folder]]
-    model_folder = values["model_folder"] or Path(folders[0].manifest["model"]["folder"])
-    shards = Shards()
-    model, vocab = load(model_folder)
-    for run_folder in folders:
-        run_folder.check_model(model_folder)
-    runs = [_Run(run_folder.settings, run_folder, run_folder.path, run_folder.chunks())
-            for run_folder in folders]
+    folder, shards = values["resume"], Shards()
+    found: list[RunFolder] = []
+
+    def read() -> dict:
+        single = (folder / "manifest.json").exists()
+        paths = [folder] if single else sorted(path.parent for path in folder.glob("piece-*/manifest.json"))
+        found.extend(RunFolder.open(path) for path in paths or [folder])
+        model_folder = values["model_folder"] or Path(found[0].manifest["model"]["folder"])
+        for run_folder in found:
+            run_folder.check_model(model_folder)
+        return {"model": str(model_folder), "runs": [
+            {"settings": run_folder.settings.to_dict(), "path": str(run_folder.path),
+             "chunks": [chunk_to_dict(chunk) for chunk in run_folder.chunks()]} for run_folder in found]}
+
+    state = shards.from_first(read)
+    model, vocab = load(state["model"])
+    runs = [_Run(ChainSettings.from_dict(row["settings"]), Path(row["path"]),
+                 [chunk_from_dict(chunk) for chunk in row["chunks"]]) for row in state["runs"]]
+    for run, run_folder in zip(runs, found, strict=False):  # only the first process has found any
+        run.folder = run_folder
     return _finish(runs, model, vocab, shards, values, resume=folder)
 
 
 class _Run:
     """One piece on its way: settings, the folder (None on all but the first process), chunks so far."""
 
-    def __init__(self, settings: ChainSettings, folder: RunFolder | None, path: Path, chunks: Sequence = ()):
-        self.settings, self.folder, self.path, self.chunks = settings, folder, path, list(chunks)
+    def __init__(self, settings: ChainSettings, path: Path, chunks: Sequence = ()):
+        self.settings, self.path, self.chunks = settings, path, list(chunks)
+        self.folder: RunFolder | None = None
 
 
 def _finish(runs: Sequence[_Run], model, vocab, shards: Shards, values: dict, resume: Path) -> int:

@@ -48,6 +48,16 @@ def _version(package: str) -> str:
         return "unknown"
 
 
+def chunk_to_dict(chunk: Chunk) -> dict:
+    """JSON-able; `chunk_from_dict` reads it back."""
+    return {**asdict(chunk), "key": chunk.key.name}
+
+
+def chunk_from_dict(data: dict) -> Chunk:
+    """Raises KeyError or TypeError for what is not a chunk, ValueError for a key that is none."""
+    return Chunk(**{**data, "key": Key.parse(data["key"])})
+
+
 class RunFolder:
     """One run. `create` begins one, `open` finds one again."""
 
@@ -102,8 +112,8 @@ class RunFolder:
                              f"(sha256 {found[:12]}, expected {expected[:12]})")
 
     def save_chunk(self, number: int, chunk: Chunk) -> None:
-        data = {**asdict(chunk), "key": chunk.key.name}
-        write_atomically(self.path / f"chunk-{number:03d}.json", (json.dumps(data) + "\n").encode())
+        text = json.dumps(chunk_to_dict(chunk)) + "\n"
+        write_atomically(self.path / f"chunk-{number:03d}.json", text.encode())
 
     def chunks(self) -> list[Chunk]:
         """The finished chunks, in order. ValueError names a file that cannot be read."""
@@ -115,8 +125,7 @@ class RunFolder:
             if not file.exists():
                 return
             try:
-                data = json.loads(file.read_text(encoding="utf-8"))
-                yield Chunk(**{**data, "key": Key.parse(data["key"])})
+                yield chunk_from_dict(json.loads(file.read_text(encoding="utf-8")))
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{file}: not a finished chunk ({error})") from None
 

@@ -7,6 +7,7 @@ process found. With one process nothing is sent.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import mlx.core as mx
 import numpy as np
@@ -35,9 +36,20 @@ class Shards:
         rows = self._all_gather(padded).reshape(self.size, -1)
         return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
 
-    def first(self, value):
-        """Rank 0's `value`, in every process."""
-        return self.gather(value)[0]
+    def from_first(self, make: Callable[[], object]):
+        """What `make()` returns in rank 0 (JSON-able), in every process; what it raises, as ValueError."""
+        answer = {}
+        if self.rank == 0:
+            try:
+                answer = {"value": make()}
+            except (ValueError, OSError) as error:
+                if self.size == 1:
+                    raise
+                answer = {"error": str(error)}
+        answer = self.gather(answer)[0]
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer["value"]
 
     def _all_gather(self, array: np.ndarray) -> np.ndarray:
         return np.array(mx.distributed.all_gather(mx.array(array), group=self._group, stream=mx.cpu))

@@ -19,8 +19,8 @@ from mlxgen.music.prompt import Conditioning, make_prefix, make_prompt
 from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context, read_context
-from mlxgen.sampling.grammar import ALWAYS, make_grammar
-from mlxgen.sampling.registers import advance_register, advance_registers
+from mlxgen.sampling.grammar import make_grammar
+from mlxgen.sampling.registers import START_REGISTER, advance_register, advance_registers, pass_gates, passes
 from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet, make_rules
 from mlxgen.sampling.soft import START, advance_soft, advance_soft_row, apply_soft, make_soft_tables
 
@@ -37,8 +37,8 @@ CONTEXTS = [
 
 
 def allowed_ids(grammar, place, register):
-    counters = register >> grammar.counter_bits & 255
-    return set(np.flatnonzero(counters <= grammar.thresholds[place]).tolist())
+    allowed = pass_gates(mx.array(grammar.gates[place])[None], mx.array([[register]], dtype=mx.int64))
+    return set(np.flatnonzero(np.array(allowed)[0]).tolist())
 
 
 def logits_after(rules, row):
@@ -50,7 +50,7 @@ def logits_after(rules, row):
 def rejected(ids, vocab, ranges):
     """Places in `ids` where the grammar forbids what is written, from the first id after the prefix."""
     grammar = make_grammar(vocab, read_context(ids, vocab), ranges)
-    place, register, places = grammar.start, grammar.start_register, []
+    place, register, places = grammar.start, START_REGISTER, []
     after_prefix = False
     for index, token in enumerate(ids):
         after_prefix = after_prefix or vocab.name(token) in ("BAR", "VOICE_1")
@@ -67,7 +67,7 @@ def test_automaton_equals_slow_twin(kind, context):
     vocab = make_vocab(kind)
     grammar, slow = make_grammar(vocab, context), SlowGrammar(vocab, context)
     choose = random.Random(f"{kind}{context}")
-    place, register, sounded = grammar.start, grammar.start_register, 0
+    place, register, sounded = grammar.start, START_REGISTER, 0
     for step in range(1500):
         allowed = allowed_ids(grammar, place, register)
         assert {vocab.name(token) for token in allowed} == slow.allowed(), step
@@ -90,7 +90,7 @@ def test_what_the_twin_must_catch():
     vocab = make_vocab()
     grammar = make_grammar(vocab, Context(meter=(3, 4)))
     slow = SlowGrammar(vocab, Context(meter=(4, 4)))
-    place, register = grammar.start, grammar.start_register
+    place, register = grammar.start, START_REGISTER
     differs = False
     for name in ["BAR", "BEAT_1", *["TimeShift_480", "BEAT_2", "TimeShift_480", "BEAT_3", "TimeShift_480"]]:
         move = int(grammar.moves[place, vocab[name]])
@@ -131,13 +131,16 @@ def test_device_registers_equal_plain_integers():
     vocab = make_vocab()
     grammar = make_grammar(vocab, CONTEXTS[0])
     choose = random.Random(3)
-    place, registers = grammar.start, [grammar.start_register] * 3
+    place, registers = grammar.start, [START_REGISTER] * 3
     for _ in range(400):  # any ids, allowed or not
         moves = [int(grammar.moves[place, choose.randrange(len(vocab))]) for _ in registers]
         device = advance_registers(mx.array([[r] for r in registers], dtype=mx.int64),
-                                   mx.array([[m] for m in moves], dtype=mx.int32))
+                                   mx.array([[m] for m in moves], dtype=mx.int64))
         registers = [advance_register(r, m) for r, m in zip(registers, moves, strict=True)]
         assert device.squeeze(-1).tolist() == registers
+        gates = [grammar.gates[place].tolist()] * 3
+        assert pass_gates(mx.array(gates, dtype=mx.int16), device).tolist() == [
+            [passes(gate, register) for gate in row] for row, register in zip(gates, registers, strict=True)]
         place = moves[0] & 0xFFFF
 
 
@@ -231,7 +234,8 @@ def test_key_change_inside_is_followed():
 
 def test_bias_moves_logits_and_nothing_else():
     vocab = make_vocab()
-    plain, biased = (make_rules(vocab, RuleSet(bias=bias)) for bias in ((), ((vocab["TimeShift_240"], -1.5),)))
+    offset = ((vocab["TimeShift_240"], -1.5),)
+    plain, biased = (make_rules(vocab, RuleSet(bias=bias)) for bias in ((), offset))
     (row,) = plain.scan(make_prompt(Conditioning(form="fugue"), Key(0, "major"), vocab))
     shift = np.array(logits_after(biased, row) - logits_after(plain, row))[0]
     assert np.flatnonzero(np.nan_to_num(shift)).tolist() == [vocab["TimeShift_240"]]
@@ -322,8 +326,3 @@ def test_chorales_are_accepted(shared):
         ids_read += len(ids)
         faults += len(rejected(ids, vocab, ranges=True))
     assert ids_read > 50_000 and faults / ids_read < 0.0005
-
-
-def test_thresholds_hold_only_what_counters_can_reach():
-    grammar = make_grammar(make_vocab(), CONTEXTS[0])
-    assert set(np.unique(grammar.thresholds)) <= {-1, *range(0, 9), ALWAYS}

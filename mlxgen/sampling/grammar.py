@@ -1,15 +1,14 @@
 """The grammar of the tokenizers as an automaton in two tables: what may follow, and where that leads.
 
 A state says what was written last and where in the bar the clock stands. What a state cannot say, because it
-would multiply the states, is kept in a register of small counters: how long each voice still sounds. An id is
-allowed where the counter it looks at is at most the threshold in the table:
+would multiply the states, is kept in a register (registers.py): how long each voice still sounds, and whether
+a subject is open in it. An id is allowed by its gate, an entry of the first table that names voices, a limit
+and flags: where the shortest of what is left of these voices' notes is below the limit and the flags are set.
 
-    allowed[id] = counter(id) <= thresholds[state, id]          -1 forbids, ALWAYS allows
-    moves[state, id] = next state, and what happens to the counters (see registers.py)
-
-VOICE_n looks at what is left of voice n's note, so a voice never attacks while it sounds. TimeShift_t looks
-at the shortest of what is left: a shift that stops between two beats is allowed only if some voice can attack
-there. SUBJECT_START looks at the voices still to come at this instant. So no state is without a way out.
+VOICE_n asks that nothing is left of voice n's note, so a voice never attacks while it sounds. TimeShift_t
+asks about all voices: a shift that stops between two beats is allowed only if some voice can attack there.
+SUBJECT_START asks about the voices still to come at this instant. So no state is without a way out.
+The second table, moves, holds for every state and id the next state and what happens to the register.
 
 Time is written as the encoder writes it: BAR and BEAT_n exactly when the clock reaches those lines, none
 skipped; a gap is cut into the largest shifts first; voices ascend within an instant; a piece ends after a
@@ -21,6 +20,7 @@ its next BEAT.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
@@ -32,11 +32,13 @@ from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.ranges import voice_range
 
-ALWAYS = 127
-STAY, SHIFT, ATTACK, OPEN, CLOSE, RESET = range(6)  # what a move does to the counters
-# Where the counters lie in the register: voice n at 8 (n - 1), then these.
-SHORTEST_BITS, LATER_BITS, CLOSED_BITS, FLAG_BITS, NOTHING_BITS = 32, 40, 48, 56, 60
 MAX_VOICES = 4
+ALWAYS = 64  # a limit above every count
+LONGEST = 63  # units a voice's count can hold
+# a gate, int16: limit (7 bits; 0 forbids), then a bit for each voice that it asks about, then needed flags
+GATE_VOICES, GATE_FLAGS = 7, 11
+# the register: what is left of voice n from bit 7 (n - 1), 6 bits and a guard bit; its flag at bit 27 + n
+COUNT_BITS, FLAG_BITS = 7, 28
 FRESH = 10**6  # no limit on the next shift: nothing has been shifted since the last note or line
 
 
@@ -44,23 +46,35 @@ FRESH = 10**6  # no limit on the next shift: nothing has been shifted since the 
 class Grammar:
     """Tables of one context. S states, V ids."""
 
-    thresholds: np.ndarray  # (S, V) int8
-    thresholds_ask: np.ndarray  # (S, V) int8: EOS only where a piece ends well
-    moves: np.ndarray  # (S, V) int32: state | amount << 16 | kind << 24 | voice << 27
-    counter_bits: np.ndarray  # (V,) int64: where in the register the counter of an id lies
+    gates: np.ndarray  # (S, V) int16
+    gates_ask: np.ndarray  # (S, V) int16: EOS only where a piece ends well
+    moves: np.ndarray  # (S, V) int64, see pack_move
     start: int
-    start_register: int
     unit_ticks: int
 
 
-def pack_move(state, amount=0, kind=STAY, voice=0):
-    return state | amount << 16 | kind << 24 | voice << 27
+def pack_gate(limit: int = ALWAYS, voices: Iterable[int] = (), flags: Iterable[int] = ()) -> int:
+    """Allowed while the shortest count of `voices` is below `limit` and a subject is open in `flags`."""
+    asked = sum(1 << voice - 1 for voice in voices)
+    return limit | asked << GATE_VOICES | sum(1 << voice - 1 for voice in flags) << GATE_FLAGS
 
 
-def start_register(voices: int) -> int:
-    """Counters at 0, voices that do not exist at 255, no subject open."""
-    absent = sum(255 << 8 * voice for voice in range(voices, MAX_VOICES))
-    return absent | 1 << CLOSED_BITS
+def pack_move(state: int, elapsed: int = 0, value: int = 0, at: int = 0, width: int = 0) -> int:
+    """To `state`; all counts fall by `elapsed`; then the register's bits `width` << `at` become `value`."""
+    return state | elapsed << 16 | value << 22 | at << 28 | width << 33
+
+
+def attack(state: int, voice: int, units: int) -> int:
+    return pack_move(state, 0, units, COUNT_BITS * (voice - 1), LONGEST)
+
+
+def mark(state: int, voice: int, is_open: bool) -> int:
+    return pack_move(state, 0, int(is_open), FLAG_BITS + voice - 1, 1)
+
+
+def reset(state: int) -> int:
+    """Every voice is silent, no subject is open."""
+    return pack_move(state, LONGEST, 0, FLAG_BITS, (1 << MAX_VOICES) - 1)
 
 
 class _Names:
@@ -111,7 +125,7 @@ class _Clock:
         return found
 
     def reach(self, position: int, shift: int, room: int) -> int:
-        """The threshold of a shift: the largest gap beginning with it, ALWAYS if that gap ends on a line.
+        """The largest gap that begins with this shift, ALWAYS if that gap ends on a line.
 
         -1 where the shift would cross a line or is not how the encoder would cut any gap.
         """
@@ -137,8 +151,8 @@ class _Builder:
         self.vocab, self.context = vocab, context
         ticks = (*vocab.duration_bins, *vocab.time_shift_bins, beat_ticks(context.meter))
         self.unit_ticks = gcd(*ticks)
-        if max(ticks) // self.unit_ticks > 126:
-            raise ValueError(f"bins up to {max(ticks)} ticks in steps of {self.unit_ticks}: at most 126")
+        if max(ticks) // self.unit_ticks > LONGEST:
+            raise ValueError(f"bins up to {max(ticks)} ticks in steps of {self.unit_ticks}: at most 63")
         self.ids = _Names(vocab, self.unit_ticks)
         self.clock = _Clock(context.meter, self.ids.shifts, self.unit_ticks)
         self.rooms = self.clock.rooms()
@@ -152,8 +166,8 @@ class _Builder:
         size = self.layer_size * self.layers
         if size > 1 << 16:
             raise ValueError(f"meter {context.meter}: {size} grammar states; expected at most {1 << 16}")
-        self.thresholds = np.full((size, len(vocab)), -1, dtype=np.int8)
-        self.moves = np.zeros((size, len(vocab)), dtype=np.int32)
+        self.gates = np.zeros((size, len(vocab)), dtype=np.int16)
+        self.moves = np.zeros((size, len(vocab)), dtype=np.int64)
 
     # names of states
 
@@ -209,33 +223,16 @@ class _Builder:
             for position in range(self.clock.bar):
                 self._allow_events(layer, position)
                 self._allow_notes(layer, position)
-        ask = self.thresholds.copy()
+        ask = self.gates.copy()
         good = [self.at(self.layers - 1, position, "after", 1 if self.context.sequential else self.voices)
                 for position in {0, *([self.clock.bar // 2] if self.clock.beats % 2 == 0 else [])}]
-        ask[:, self.ids.eos] = -1
+        ask[:, self.ids.eos] = 0
         ends = [*good, *(self.control(layer, "end") for layer in range(self.layers))]
         ask[ends, self.ids.eos] = ALWAYS
-        start = self.control(0, "start")
-        return Grammar(self.thresholds, ask, self.moves, self._counter_bits(), start,
-                       start_register(1 if self.context.sequential else self.voices), self.unit_ticks)
+        return Grammar(self.gates, ask, self.moves, self.control(0, "start"), self.unit_ticks)
 
-    def _counter_bits(self) -> np.ndarray:
-        bits = np.full(len(self.vocab), NOTHING_BITS, dtype=np.int64)
-        for token in self.ids.shifts.values():
-            bits[token] = SHORTEST_BITS
-        if self.context.sequential:
-            bits[[*self.ids.octaves.values(), *self.ids.pitches.values()]] = 0
-        else:
-            for voice, token in self.ids.voices.items():
-                bits[token] = 8 * (voice - 1) if voice <= MAX_VOICES else NOTHING_BITS
-        if self.ids.subject_start is not None:
-            bits[self.ids.subject_start] = LATER_BITS
-        if self.ids.subject_end is not None:
-            bits[self.ids.subject_end] = CLOSED_BITS
-        return bits
-
-    def _allow(self, state: int, *tokens: int | None, threshold: int = ALWAYS) -> None:
-        self.thresholds[state, [token for token in tokens if token is not None]] = threshold
+    def _allow(self, state: int, *tokens: int | None, gate: int = ALWAYS) -> None:
+        self.gates[state, [token for token in tokens if token is not None]] = gate
 
     def _allow_controls(self, layer: int) -> None:
         ids = self.ids
@@ -263,35 +260,36 @@ class _Builder:
             state = self.at(layer, position, *place)
             room, last = (place[1], 0) if place[0] == "free" else (FRESH, place[1])
             for shift, token in ids.shifts.items():
-                self.thresholds[state, token] = self.clock.reach(position, shift, room)
+                reach = self.clock.reach(position, shift, room)
+                self.gates[state, token] = reach if reach == ALWAYS else pack_gate(reach + 1, slots)
             if last:
                 final = not sequential or layer == self.layers - 1
                 self._allow(state, ids.eos if final else ids.separator)
-                self._allow(state, ids.subject_end, threshold=0)
+                self._allow(state, ids.subject_end, gate=pack_gate(flags=[last]))
             self._allow_attacks(state, layer, last)
             if last < len(slots):
-                self._allow(state, ids.subject_start, threshold=0)
+                self._allow(state, ids.subject_start, gate=pack_gate(1, slots[last:]))
                 self._allow_attacks(self.at(layer, position, "subject", last), layer, last)
 
     def _allow_attacks(self, state: int, layer: int, last: int) -> None:
         if not self.context.sequential:
-            later = range(last + 1, self.voices + 1)
-            self._allow(state, *(self.ids.voices[voice] for voice in later), threshold=0)
+            for voice in range(last + 1, self.voices + 1):
+                self._allow(state, self.ids.voices[voice], gate=pack_gate(1, [voice]))
         elif last == 0:
-            self._allow_first_of_pitch(state, layer + 1, threshold=0)
+            self._allow_first_of_pitch(state, layer + 1, gate=pack_gate(1, [1]))
 
-    def _allow_first_of_pitch(self, state: int, voice: int, threshold: int) -> None:
+    def _allow_first_of_pitch(self, state: int, voice: int, gate: int = ALWAYS) -> None:
         sung = self.pitches[voice]
         if self.vocab.kind == "absolute":
             tokens = [self.ids.pitches[pitch] for pitch in sung]
         else:
             tokens = [self.ids.octaves[octave] for octave in {octave for octave, _, _ in sung}]
-        self._allow(state, *tokens, threshold=threshold)
+        self._allow(state, *tokens, gate=gate)
 
     def _allow_notes(self, layer: int, position: int) -> None:
         """What may follow inside a note: pitch, then duration."""
         for slot, voice in enumerate(self._layer_voices(layer), start=1):
-            self._allow_first_of_pitch(self.at(layer, position, "voice", slot), voice, threshold=ALWAYS)
+            self._allow_first_of_pitch(self.at(layer, position, "voice", slot), voice)
             self._allow(self.at(layer, position, "pitched", slot), *self.ids.durations.values())
             if self.vocab.kind == "absolute":
                 continue
@@ -313,13 +311,13 @@ class _Builder:
             for voice in self._layer_voices(layer):
                 if not self.context.sequential:
                     here = self.at(layer, position, "voice", voice)
-                    moves[self.ids.voices[voice]] = pack_move(here, 0, OPEN, voice)
+                    moves[self.ids.voices[voice]] = mark(here, voice, True)
             if self.context.sequential:
                 for octave, token in self.ids.octaves.items():
                     here = self.at(layer, position, "octave", 1, octave, 0)
-                    moves[token] = pack_move(here, 0, OPEN, 1)
+                    moves[token] = mark(here, 1, True)
                 pitched = self.at(layer, position, "pitched", 1)
-                moves[list(self.ids.pitches.values())] = pack_move(pitched, 0, OPEN, 1)
+                moves[list(self.ids.pitches.values())] = mark(pitched, 1, True)
         if kind == "octave":
             for sign, token in self.ids.accidentals.items():
                 moves[token] = pack_move(self.at(layer, position, "octave", slot, rest[1], sign))
@@ -334,19 +332,19 @@ class _Builder:
         pitched = self.at(layer, position, "pitched", named)
         row[[*ids.degrees.values(), *ids.pitches.values()]] = pack_move(pitched)
         for units, token in ids.durations.items():
-            row[token] = pack_move(self.at(layer, position, "after", named), units, ATTACK, named)
+            row[token] = attack(self.at(layer, position, "after", named), named, units)
         for units, token in ids.shifts.items():
-            row[token] = pack_move(self._after_shift(layer, position, units, room), units, SHIFT)
+            row[token] = pack_move(self._after_shift(layer, position, units, room), units)
         self._follow_lines(row, layer, position, slot)
         for voice, token in ids.voices.items():
             if self.context.sequential:
-                row[token] = pack_move(self.control(min(voice, self.layers) - 1, "open"), 0, RESET)
+                row[token] = reset(self.control(min(voice, self.layers) - 1, "open"))
             else:
                 row[token] = pack_move(self.at(layer, position, "voice", min(voice, self.voices)))
         row[ids.eos] = pack_move(self.control(layer, "end"))
-        row[ids.bos] = pack_move(self.control(0, "start"), 0, RESET)
+        row[ids.bos] = reset(self.control(0, "start"))
         if ids.separator is not None:
-            row[ids.separator] = pack_move(self.control(min(layer + 1, self.layers - 1), "start"), 0, RESET)
+            row[ids.separator] = reset(self.control(min(layer + 1, self.layers - 1), "start"))
 
     def _after_shift(self, layer: int, position: int, units: int, room: int) -> int:
         line = self.clock.next_line(position)
@@ -367,7 +365,7 @@ class _Builder:
         if ids.subject_start is not None:
             row[ids.subject_start] = pack_move(self.at(layer, position, "subject", slot))
         if ids.subject_end is not None and slot:
-            row[ids.subject_end] = pack_move(self.at(layer, position, "after", slot), 0, CLOSE, slot)
+            row[ids.subject_end] = mark(self.at(layer, position, "after", slot), slot, False)
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ import mlx.core as mx
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
-from mlxgen.sampling.registers import advance_register, advance_registers
+from mlxgen.sampling.registers import START_REGISTER, advance_register, advance_registers, pass_gates
 from mlxgen.sampling.soft import (
     SOFT_RULES,
     START,
@@ -115,15 +115,15 @@ class Rules:
     def begin(self, context: Context) -> tuple[int, int, tuple[int, ...]]:
         """Place, register and memory before the first id."""
         grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
-        return grammar.start, grammar.start_register, START
+        return grammar.start, START_REGISTER, START
 
     def _carry_over(self, before: RowState, context: Context) -> tuple[int, int, tuple[int, ...]]:
         """The same place under another context; where the tables differ in shape, the start of a bar."""
         old = make_grammar(self.vocab, before.context, self.ruleset.ranges)
         new = make_grammar(self.vocab, context, self.ruleset.ranges)
-        if old.moves.shape == new.moves.shape and old.start_register == new.start_register:
+        if old.moves.shape == new.moves.shape:
             return before.place, before.register, before.memory
-        return new.start, new.start_register, before.memory
+        return new.start, START_REGISTER, before.memory
 
     def make_state(self, rows: Iterable[RowState]) -> tuple[mx.array, ...]:
         rows = list(rows)
@@ -153,8 +153,8 @@ class Rules:
             if self.ruleset.grammar:
                 grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
                 ask = self.ruleset.eos == "ask"
-                arrays += (mx.array(grammar.thresholds_ask if ask else grammar.thresholds),
-                           mx.array(grammar.moves.reshape(-1)), mx.array(grammar.counter_bits)[None])
+                arrays += (mx.array(grammar.gates_ask if ask else grammar.gates),
+                           mx.array(grammar.moves.reshape(-1)))
             if self.ruleset.soft:
                 arrays += make_soft_tables(self.vocab, context)
             self._tables[context] = arrays
@@ -164,8 +164,8 @@ class Rules:
         """(B, V) raw logits -> (B, V), forbidden ids at -inf. Pure."""
         allowed = logits + arrays[0]
         if self.ruleset.grammar:
-            thresholds = mx.take(arrays[1], state[0].squeeze(-1), axis=0)  # (B, V)
-            allowed = mx.where((state[1] >> arrays[3] & 255) <= thresholds, allowed, -mx.inf)
+            gates = mx.take(arrays[1], state[0].squeeze(-1), axis=0)  # (B, V)
+            allowed = mx.where(pass_gates(gates, state[1]), allowed, -mx.inf)
         if self.ruleset.soft:
             softened = apply_soft(allowed, state[-1], self._soft(arrays), self.ruleset.soft)
             if self.ruleset.grammar:  # what the grammar leaves is never taken away altogether
@@ -180,13 +180,13 @@ class Rules:
         new: tuple[mx.array, ...] = ()
         if self.ruleset.grammar:
             move = mx.take(arrays[2], state[0] * len(self.vocab) + ids)
-            new += (move & 0xFFFF, advance_registers(state[1], move))
+            new += ((move & 0xFFFF).astype(mx.int32), advance_registers(state[1], move))
         if self.ruleset.soft:
             new += (advance_soft(state[-1], ids, self._soft(arrays)),)
         return new
 
     def _soft(self, arrays: tuple[mx.array, ...]) -> SoftTables:
-        return SoftTables(*arrays[4 if self.ruleset.grammar else 1:])
+        return SoftTables(*arrays[3 if self.ruleset.grammar else 1:])
 
 
 def make_rules(vocab: Vocab, ruleset: RuleSet) -> Rules:

@@ -505,6 +505,20 @@ def test_orthogonalised_matrices_have_singular_values_near_one():
         assert values.max() < 1.3
 
 
+def test_checkpoints_are_averaged_by_name_and_mismatches_refused():
+    torch = pytest.importorskip("torch")
+    from weights.recipe.average import average
+
+    first, second = {"a": torch.tensor([0.0, 2.0])}, {"a": torch.tensor([4.0, 2.0])}
+    assert average(first, second, 0.25)["a"].tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match="shapes"):
+        average(first, {"a": torch.zeros(3)}, 0.5)
+    with pytest.raises(ValueError, match="b is in one"):
+        average(first, {**second, "b": torch.zeros(1)}, 0.5)
+    with pytest.raises(ValueError, match="share 2"):
+        average(first, second, 2)
+
+
 def test_an_unknown_optimizer_is_named():
     torch = pytest.importorskip("torch")
     from weights.recipe.optim import make_optimizers

@@ -85,6 +85,11 @@ def save(path: Path, model, optimizers, config: ModelConfig, dropout: float, sta
         "best_val_loss": state["best_val_loss"],
         "recipe": dict(state),
     }
+    write(path, content)
+
+
+def write(path: Path, content: dict) -> None:
+    """Under a temporary name first: a checkpoint is whole or not there."""
     temporary = path.with_suffix(".tmp")
     torch.save(content, temporary)
     os.replace(temporary, path)

@@ -261,3 +261,23 @@ def test_an_error_of_the_first_process_stops_all_of_them(model, whole, tmp_path)
         [launch, "-n", "2", "--", str(script), *LONG, "--chunks", "1", "--model", str(model),
          "--out", str(whole)], capture_output=True, text=True, timeout=120)
     assert "holds a run already" in done.stdout + done.stderr
+
+
+def test_the_live_line_tells_rate_best_and_time_left():
+    from mlxgen.commands.progress import RunView
+    from mlxgen.compose.attempt import Progress
+    from mlxgen.compose.plan import simple_plan
+    from mlxgen.compose.settings import ChainSettings
+    from mlxgen.music.prompt import Conditioning
+    from mlxgen.music.theory import Key
+
+    clock_s = [100.0]
+    settings = ChainSettings(Conditioning(form="chorale"), Key(0, "major"), plan=simple_plan(chunks=3))
+    view = RunView(settings, quiet=True, now=lambda: clock_s[0])
+    for seconds, tokens, best in ((0, 0, None), (2, 200, None), (8, 1000, 0.75)):
+        clock_s[0] = 100.0 + seconds + 2
+        view.progress(Progress(1, "piece", tokens, 4000, 14, best))
+    # 800 ids in the last 6 s; a quarter of the chunk in 8 s: 24 s for the rest of it, 64 s for two more
+    line = view.line(Progress(1, "piece", 1000, 4000, 14, 0.75))
+    assert line.startswith("chunk 1 of 3 ██████░") and "133 ids/s" in line
+    assert "best 0.750" in line and "about 1:28 left" in line

@@ -12,19 +12,22 @@ from mlxgen.compose.attempt import Progress
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.steps import Chunk
 
+_BAR_CELLS = 24
+
 
 class RunView:
     """A context manager; `progress` and `chunk_done` are told what happens. `quiet` shows nothing."""
 
-    def __init__(self, settings: ChainSettings, title: str = "", *, quiet: bool = False, processes: int = 1):
+    def __init__(self, settings: ChainSettings, title: str = "", *, quiet: bool = False, processes: int = 1,
+                 now=time.monotonic):
         self.settings, self.title = settings, title
-        self.quiet, self.processes = quiet, processes
-        self.started_s = time.monotonic()
-        self._chunk_started_s = self.started_s
-        self._drawing_since_s: float | None = None
-        self._chunk, self._tokens = 0, 0
+        self.quiet, self.processes, self._now = quiet, processes, now
+        self.started_s = self._chunk_started_s = now()
+        self._chunk = 0
+        self._first: tuple[float, int] | None = None  # when ids were first seen in this chunk, and how many
+        self._tokens = 0
         self._best: float | None = None
-        self._done_here = 0
+        self._bars_done, self._chunks_done = 0, 0
         self._live = None
 
     def __enter__(self) -> RunView:
@@ -43,36 +46,39 @@ class RunView:
     def progress(self, progress: Progress) -> None:
         """A chunk has drawn some more ids."""
         if progress.chunk != self._chunk:
-            self._chunk, self._chunk_started_s = progress.chunk, time.monotonic()
-            self._drawing_since_s = None
-        if self._drawing_since_s is None and progress.tokens:
-            self._drawing_since_s = time.monotonic()
+            self._chunk, self._chunk_started_s, self._first = progress.chunk, self._now(), None
         self._tokens = progress.tokens * self.processes
-        self._best = progress.best
+        if self._first is None and progress.tokens:
+            self._first = self._now(), self._tokens
+        if progress.best is not None:
+            self._best = progress.best
         if self._live is not None:
-            self._live.update(self._line(progress))
+            self._live.update(self.line(progress))
 
     def chunk_done(self, chunks: Sequence[Chunk]) -> None:
         """A chunk is finished and saved."""
-        self._done_here += 1
-        if self.quiet or chunks[-1].pick is None:
+        chunk = chunks[-1]
+        if chunk.pick is None:
             return
-        text = self._summary(chunks)
+        kept = next(row for row in chunk.candidates if row["number"] == chunk.pick)
+        self._bars_done += kept["bars"]
+        self._chunks_done += 1
+        if self.quiet:
+            return
+        text = self._summary(chunk, kept, len(chunks))
         if self._live is not None:
             self._live.console.print(text, highlight=False, markup=False)
         else:
             click.echo(text, err=True)
 
-    def _summary(self, chunks: Sequence[Chunk]) -> str:
-        chunk = chunks[-1]
+    def _summary(self, chunk: Chunk, kept: dict, number: int) -> str:
         section = self.settings.plan.sections[chunk.section].name
-        best = max(chunk.candidates, key=lambda row: row["number"] == chunk.pick)
-        took_s = time.monotonic() - self._chunk_started_s
         name = "" if section == "piece" else f" ({section})"
         cadence = f", closes with {chunk.cadence}" if chunk.cadence else ""
-        return (f"{self._where(len(chunks))}{name}: {best['bars']} bars, score {best['score']:.3f}, "
+        took_s = self._now() - self._chunk_started_s
+        return (f"{self._where(number)}{name}: {kept['bars']} bars, score {kept['score']:.3f}, "
                 f"best of {len(chunk.candidates)}{cadence}; "
-                f"{self._tokens} ids in {took_s:.1f} s, {self._rate():.0f}/s")
+                f"{self._tokens} ids in {took_s:.1f} s, {self._tokens / max(took_s, 1e-3):.0f}/s")
 
     def _where(self, number: int) -> str:
         total = _chunk_total(self.settings)
@@ -80,21 +86,38 @@ class RunView:
         return f"{self.title}, {place}" if self.title else place
 
     def _rate(self) -> float:
-        since = self._drawing_since_s
-        elapsed_s = time.monotonic() - since if since else 0.0
-        return self._tokens / elapsed_s if elapsed_s > 0 else 0.0
+        """Ids a second since the first were seen: reading the context is not counted."""
+        if self._first is None:
+            return 0.0
+        elapsed_s = self._now() - self._first[0]
+        return (self._tokens - self._first[1]) / elapsed_s if elapsed_s > 0 else 0.0
 
-    def _line(self, progress: Progress) -> str:
-        share = progress.tokens / progress.of_tokens
-        total = _chunk_total(self.settings)
+    def line(self, progress: Progress) -> str:
+        """The live line: where, a bar, the rate, the best value so far, the time left."""
+        share = min(1.0, progress.tokens / progress.of_tokens)
+        best = f"  best {self._best:.3f}" if self._best is not None else ""
+        rate = f" {self._rate():.0f} ids/s" if self._rate() else ""
         left = ""
         if share > 0.02:
-            chunk_s = (time.monotonic() - self._chunk_started_s) / share
-            chunks_left = max(0, (total or progress.chunk) - progress.chunk)
-            left = f"  about {chunk_s * (1 - share + chunks_left):.0f} s left"
-        best = f"  best {self._best:.3f}" if self._best is not None else ""
-        bar = "█" * int(share * 24) + "░" * (24 - int(share * 24))
-        return f"{self._where(progress.chunk)} {bar} {self._rate():.0f} ids/s{best}{left}"
+            chunk_s = (self._now() - self._chunk_started_s) / share
+            left = f"  about {_clock(chunk_s * (1 - share + self._chunks_left(progress.chunk)))} left"
+        bar = "█" * int(share * _BAR_CELLS) + "░" * (_BAR_CELLS - int(share * _BAR_CELLS))
+        return f"{self._where(progress.chunk)} {bar}{rate}{best}{left}"
+
+    def _chunks_left(self, number: int) -> float:
+        """Chunks after this one: counted, or, where sections count bars, estimated from those done."""
+        total = _chunk_total(self.settings)
+        if total is not None:
+            return max(0, total - number)
+        goal = sum(section.bars or 0 for section in self.settings.plan.sections)
+        bars_a_chunk = (self._bars_done / self._chunks_done if self._chunks_done
+                        else self.settings.chunk_tokens / self.settings.tokens_per_bar())
+        return max(0.0, (goal - self._bars_done) / bars_a_chunk - 1)
+
+
+def _clock(seconds: float) -> str:
+    """75.2 -> "1:15"."""
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 def _chunk_total(settings: ChainSettings) -> int | None:

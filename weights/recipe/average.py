@@ -1,4 +1,4 @@
-"""Averages two checkpoints of one lineage: `python -m weights.recipe.average A.pt B.pt --share .5 --out C.pt`.
+"""Averages two checkpoints of one lineage: `python -m weights.recipe.average A.pt B.pt --out C.pt`.
 
 Where B was trained on from A, the straight line between them often has a lower held-out loss than either end
 (Wortsman et al. 2022, arXiv 2109.01903): it takes the noise of a high learning rate out, as its fall would.
@@ -27,7 +27,7 @@ def average(first: dict[str, Tensor], second: dict[str, Tensor], share: float) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="The weighted average of two checkpoints.")
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     parser.add_argument("--share", type=float, default=0.5, help="how much of the second")

@@ -258,3 +258,14 @@ def test_moving_to_the_other_mode_keeps_leading_tones(tiny):
     assert [note.pitch for note in moved.voices[0]] == [71, 75, 76]
     moved = move_to_key(Piece([[Note(0, 480, 67)]], E_MINOR), Key(4, "major"), vocab)  # G becomes G#
     assert [note.pitch for note in moved.voices[0]] == [68]
+
+
+def test_a_close_with_silent_voices_is_weaker_and_a_dominant_without_its_third_weaker_still():
+    weights = []
+    for dominant, tonic in ((DOMINANT, TONIC), ((66, 62, 57, 50), (67, 62, 59, None)),
+                            ((None, 62, None, 50), TONIC)):
+        voices = [[Note(960 + 480 * at, 480, pitch) for at, pitch in enumerate(pair) if pitch is not None]
+                  for pair in zip(dominant, tonic, strict=True)]
+        weights.append([cadence.weight for cadence in find_cadences(Piece(voices, G_MAJOR), G_MAJOR)])
+    full, silent_bass, no_third = weights
+    assert full == [pytest.approx(0.7)] and not silent_bass and no_third[0] < 0.35

@@ -17,7 +17,8 @@ from mlxgen.sampling.candidates import candidates, stop_after_bars
 from mlxgen.sampling.engine import Engine
 from mlxgen.sampling.rules import RuleSet
 
-ENDING_ROUNDS = 3  # a close that nobody found is looked for among this many times as many candidates
+ENDING_ROUNDS = 3   # a good close that nobody found is looked for among this many times as many candidates
+STRONG_CLOSE = 0.5  # the weight of a cadence that is worth keeping
 _TELL_EVERY = 256  # ids between two reports
 
 
@@ -82,7 +83,7 @@ class Attempt:
             for found in self.shards.gather(self._round(engine, round_number)):
                 rows += found["rows"]
                 takes.update((int(number), ids) for number, ids in found["takes"].items())
-            if any(row["cadence"] for row in rows):
+            if any(row["cadence_weight"] >= STRONG_CLOSE for row in rows):
                 break
         if not rows:
             raise ValueError(f"chunk {self.step.number}: no candidate finished a bar in {self.max_tokens} "

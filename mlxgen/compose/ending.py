@@ -37,9 +37,10 @@ def find_cadences(piece: Piece, key: Key, *, want: str = "full") -> list[Cadence
     """Every cadence in `key`, in time order. `want` is "full" (PAC, IAC) or "half" (HC).
 
     PAC: bass 5-1 with the leading tone before and the tonic on top; IAC: bass 5-1, 7-1 or 2-1 otherwise.
-    Only chords on a beat count, and at least two voices must sound (one voice of one-voiced music).
+    Only chords on a beat count, and at least two voices must sound; each one that is silent makes the close
+    weaker.
     """
-    voices = [voice for voice in piece.voices if voice]
+    voices = piece.voices
     beat = beat_ticks(piece.meter)
     onsets = sorted({note.start_ticks for voice in voices for note in voice})
     found = []
@@ -48,9 +49,10 @@ def find_cadences(piece: Piece, key: Key, *, want: str = "full") -> list[Cadence
             continue
         chord, before = sounding_at(voices, tick), sounding_at(voices, before_tick)
         kind, weight = (_full if want == "full" else _half)(chord, before, key)
-        if kind and sum(pitch is not None for pitch in chord) >= min(2, len(voices)):
+        full = sum(pitch is not None for pitch in chord)
+        if kind and full >= min(2, len(voices)):
             strong = tick % piece.bar_ticks == 0 or tick % piece.bar_ticks == piece.bar_ticks // 2
-            found.append(Cadence(tick, kind, weight * (1.0 if strong else 0.7)))
+            found.append(Cadence(tick, kind, weight * full / len(voices) * (1.0 if strong else 0.7)))
     return found
 
 
@@ -64,7 +66,7 @@ def _full(chord, before, key: Key) -> tuple[str, float]:
     sounding = [degree for degree in now if degree is not None]
     earlier = [degree for degree in then if degree is not None]
     triads = (_TRIADS["major"], _TRIADS[key.mode])  # a minor piece may close in major
-    if not sounding or not earlier or sounding[-1] != 0 or now[-1] is None:
+    if not sounding or not earlier or sounding[-1] != 0:
         return "", 0.0
     if not any(set(sounding) <= set(triad) for triad in triads):
         return "", 0.0
@@ -75,7 +77,7 @@ def _full(chord, before, key: Key) -> tuple[str, float]:
     if earlier[-1] in (2, 11) and leading:
         return "IAC", 0.7 * full_chord
     if earlier[-1] == 7 and set(earlier) <= {7, 2, 5, 10}:  # a dominant without its third
-        return "IAC", 0.6 * full_chord
+        return "IAC", 0.45 * full_chord
     return "", 0.0
 
 
@@ -83,9 +85,10 @@ def _half(chord, before, key: Key) -> tuple[str, float]:
     """("HC", weight) if this rests on the dominant chord, coming from another harmony."""
     now, then = _degrees(chord, key), _degrees(before, key)
     sounding = [degree for degree in now if degree is not None]
-    if not sounding or now[-1] != 7 or not set(sounding) <= {7, 11, 2} or 11 not in sounding:
+    if not sounding or sounding[-1] != 7 or not set(sounding) <= {7, 11, 2} or 11 not in sounding:
         return "", 0.0
-    if then[-1] == 7:
+    earlier = [degree for degree in then if degree is not None]
+    if not earlier or earlier[-1] == 7:
         return "", 0.0
     return "HC", 1.0
 

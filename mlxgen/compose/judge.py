@@ -146,7 +146,7 @@ def ranked(rows: Sequence[dict], step: Step) -> list[dict]:
     def worth(row):
         if not step.closing:
             return (0, row["value"], -row["number"])
-        return (bool(row["cadence"]), row["value"] * (0.5 + 0.5 * row["cadence_weight"]), -row["number"])
+        return (bool(row["cadence"]), row["value"] * (0.25 + 0.75 * row["cadence_weight"]), -row["number"])
 
     return sorted(rows, key=worth, reverse=True)
 

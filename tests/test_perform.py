@@ -129,8 +129,8 @@ def test_sigterm_ends_every_note(synth, play):
     streaming = play()
     playing(synth)
     streaming.process.send_signal(signal.SIGTERM)
-    code, _, _ = streaming.finish(20)
-    assert code == 0
+    code, _, error = streaming.finish(20)
+    assert code == 0, error
     assert not synth.sounding()
     assert has_panicked(synth.messages)
     ons, still_open = recording(streaming)
@@ -217,8 +217,8 @@ def test_a_killed_jack_server_is_survived(jack, synth, play):  # noqa: F811
     again = Synth()
     wait_until(lambda: len(again.note_ons()) >= 8, 30)
     streaming.process.send_signal(signal.SIGTERM)
-    code, _, _ = streaming.finish(20)
-    assert code == 0
+    code, _, error = streaming.finish(20)
+    assert code == 0, error
     assert not again.sounding()
     again.close()
 
@@ -263,8 +263,8 @@ def test_a_thousand_ccs_a_second_are_taken(synth, play):
     before = len(synth.note_ons())
     wait_until(lambda: len(synth.note_ons()) >= before + 8, 20)
     streaming.process.send_signal(signal.SIGTERM)
-    code, _, _ = streaming.finish(20)
-    assert code == 0
+    code, _, error = streaming.finish(20)
+    assert code == 0, error
     assert not synth.sounding()
     knob.delete()
 

@@ -11,8 +11,8 @@ import mido
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from jack import hanging, is_on, sounding
+
 from mlxgen.perform.log import FORMAT, SessionLog, read_log
 from mlxgen.perform.player import Player, PlayerSettings
 from mlxgen.perform.ports import FakePort
@@ -36,7 +36,9 @@ class Take:
         self.recorder.begin(120, (3, 4))
 
     def play(self, count, first=0):
-        notes = tuple(TimedNote(240 * n, 400, 60 + n % 12, 1 + n % 4, 70) for n in range(first, first + count))
+        notes = tuple(
+            TimedNote(240 * n, 400, 60 + n % 12, 1 + n % 4, 70) for n in range(first, first + count)
+        )
         self.player.handle(Notes(1, 240 * (first + count), notes))
         if not self.player.transport.running:
             self.player.handle(Order(1, "start", (0, 0, 0)))

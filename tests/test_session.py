@@ -15,7 +15,7 @@ from mlxgen.music.prompt import Conditioning
 from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform.ending import final_chord
-from mlxgen.perform.generator import PlayerLink
+from mlxgen.perform.generator import PlayerLink, slow_to
 from mlxgen.perform.listen import ThemeListener, key_of, quantise
 from mlxgen.perform.player import Player, PlayerSettings
 from mlxgen.perform.ports import FakePort
@@ -420,3 +420,10 @@ def test_timed_notes_of_a_long_performance_stay_exact(vocab):
     show.run(2)
     assert all(isinstance(tick, int) for tick in show.session.context.ticks)
     assert TimedNote(0, 1, 2, 3, 4).voice == 3
+
+
+def test_a_machine_that_cannot_keep_up_is_given_a_tempo_that_it_can():
+    ticks = [24 * number for number in range(300)]          # 20 ids a quarter
+    assert slow_to(ticks, 100.0, 960.0) == 0.0              # 120 bpm needs 40 ids a second
+    assert slow_to(ticks, 30.0, 960.0) == 72.0
+    assert slow_to(ticks, 30.0, 0.0) == 0.0

@@ -177,14 +177,14 @@ class Conductor:
             key=type(session.key).parse(values["key"]),
             params=replace(session.params, temperature=values["temperature"], min_p=values["min_p"]))
 
-    def _start_player(self, panic_first: bool = False) -> None:
+    def _start_player(self, takes_over: bool = False) -> None:
         ours, theirs = self.context.Pipe()
         settings = replace(self.settings.player, tempo_bpm=self.desk.values["tempo"],
                            beat_ticks=beat_ticks(self.settings.session.conditioning.with_defaults().meter))
         given = PlayerProcess(
             spec=self.settings.spec, settings=settings, shared=self.shared, notes=self.notes_reader,
             orders=self.orders_reader, ready=theirs, error_path=self._error_path("player"),
-            record_path=str(self.settings.record) if self.settings.record else None, panic_first=panic_first)
+            record_path=str(self.settings.record) if self.settings.record else None, takes_over=takes_over)
         self.player = self.context.Process(target=run_player, args=(given,), name="mlxgen-player")
         self.player.start()
         theirs.close()
@@ -196,7 +196,8 @@ class Conductor:
             raise ValueError(f"the player ended while it opened the port; see {given.error_path}") from None
         if kind == "error":
             raise ValueError(text)
-        self.port_name = text
+        if not takes_over:
+            self.port_name = text
 
     def _start_watcher(self) -> None:
         self.shared.set("port_seen", 1)
@@ -223,7 +224,7 @@ class Conductor:
             if player.is_alive():
                 player.kill()
                 player.join()
-                self.watcher_pipe.send("panic")
+                self._panic_elsewhere()
                 time.sleep(1.0)
         with contextlib.suppress(OSError):
             self.generator_pipe.send(("quit",))
@@ -365,12 +366,18 @@ class Conductor:
 
     def _player_died(self) -> None:
         how = self.player.exitcode
-        self.watcher_pipe.send("panic")
+        self._panic_elsewhere()
         self.note(f"player ended ({how}): all notes off, starting another")
-        self._start_player(panic_first=True)
+        self._start_player(takes_over=True)
         self._pending["panic"] = 1
 
+    def _panic_elsewhere(self) -> None:
+        with contextlib.suppress(OSError):
+            self.watcher_pipe.send("panic")
+
     def _watch_port(self) -> None:
+        if not self.watcher.is_alive():
+            self._start_watcher()
         open_now = bool(self.shared.get("port_open"))
         if open_now and not self.shared.get("port_seen"):
             self.note(f"port {self.port_name!r} is gone: playing on in silence")

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from mlxgen.music.piece import Note
-from mlxgen.music.theory import beat_ticks
+from mlxgen.music.theory import TICKS_PER_QUARTER, beat_ticks
 from mlxgen.perform.log import SessionLog
 from mlxgen.perform.processes import prefer_generator, redirect_errors
 from mlxgen.perform.session import Session, SessionSettings
@@ -168,11 +168,24 @@ class Worker:
         times = sorted(self.step_s)
         quantile = lambda share: times[min(int(share * len(times)), len(times) - 1)] * 1e3  # noqa: E731
         ticks = session.context.now_ticks - position.tick
+        ids_per_s = len(times) / sum(times) if times else 0.0
         return {
             "ids": len(session.context.ids), "ahead_bars": ticks / session.bar,
-            "ids_per_s": len(times) / sum(times) if times else 0.0,
+            "ids_per_s": ids_per_s, "slow_to_bpm": slow_to(session.context.ticks, ids_per_s, position.rate),
             "p50_ms": quantile(0.5) if times else 0.0, "p95_ms": quantile(0.95) if times else 0.0,
             "p99_ms": quantile(0.99) if times else 0.0,
             "key": session.key.name, "finished": session.finished,
             "commit_ticks": session.settings.commit_beats * session.beat,
         }
+
+
+def slow_to(ticks: list[int], ids_per_s: float, rate: float) -> float:
+    """The tempo (bpm) that this machine keeps up with when it hardly keeps up with the present one, else 0.
+
+    ticks: the clock after each id; rate: ticks a second at present. A fifth is left for prefills and rewinds.
+    """
+    recent = ticks[-256:]
+    if len(recent) < 64 or not rate or recent[-1] == recent[0]:
+        return 0.0
+    affordable = ids_per_s * (recent[-1] - recent[0]) / (len(recent) - 1) * 0.8      # ticks a second
+    return float(int(affordable * 60 / TICKS_PER_QUARTER)) if affordable < rate else 0.0

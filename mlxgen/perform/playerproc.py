@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 
 from mlxgen.perform.player import Player, PlayerSettings
-from mlxgen.perform.ports import NullPort, PortSpec, note_off, open_output, panic_messages
+from mlxgen.perform.ports import SILENT, NullPort, PortSpec, note_off, open_output, panic_messages
 from mlxgen.perform.processes import raise_priority, redirect_errors
 from mlxgen.perform.record import Recorder
 from mlxgen.perform.shared import Shared
@@ -36,7 +36,7 @@ class PlayerProcess:
     ready: object           # Connection: one line, "" or why the port could not be opened
     error_path: str
     record_path: str | None
-    panic_first: bool = False   # a player before this one was killed
+    takes_over: bool = False    # a player before this one was killed
 
 
 def run_player(given: PlayerProcess) -> None:
@@ -49,12 +49,14 @@ def run_player(given: PlayerProcess) -> None:
     try:
         port = open_output(given.spec)
     except ValueError as error:
-        given.ready.send(("error", str(error)))
-        return
+        if not given.takes_over:
+            given.ready.send(("error", str(error)))
+            return
+        port = NullPort()           # play on in silence until the port is back
     raise_priority()
-    given.shared.set("port_open", 1)
+    given.shared.set("port_open", float(not isinstance(port, NullPort) or given.spec.name == SILENT))
     player = Player(port, given.shared, given.settings)
-    if given.panic_first:
+    if given.takes_over:
         end_sounding(player)
     given.ready.send(("port", port.name))
     gc.collect()

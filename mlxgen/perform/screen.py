@@ -26,13 +26,10 @@ COLUMN_TICKS = 120
 KEPT_NOTES = 600
 PLAYHEAD_AT = 0.4           # of the roll's width
 LABEL = 7                   # columns before the roll
+MUTED = "grey30"
 PAST, COMMITTED, TENTATIVE = "grey58", "bold bright_green", "cyan"
-RANGES = {
-    4: ((55, 84), (48, 76), (45, 72), (36, 62)),
-    3: ((55, 84), (45, 72), (36, 62)),
-    2: ((55, 84), (36, 67)),
-}
-NAMES = {4: ("soprano", "alto", "tenor", "bass"), 3: ("upper", "middle", "lower"), 2: ("upper", "lower")}
+LEAST_RANGE = 14            # semitones that a lane shows at least
+NAMES = {4: ("sopr.", "alto", "tenor", "bass"), 3: ("upper", "mid", "lower"), 2: ("upper", "lower")}
 SHOWN_KEYS = {" ": "space", "\x7f": "bksp"}
 
 
@@ -60,7 +57,12 @@ def render(status: dict, roll: Roll, controls: dict, width: int, height: int) ->
     lane_rows = max(1, (height - len(lines) - len(table) - 2) // voices)
     lines += _roll(status, roll, width, lane_rows)
     lines += table
-    lines.append(Text(f" {status['note']}"[:width], style="yellow"))
+    slow = (
+        f"too slow for this tempo: slow down to {status['slow_to_bpm']:.0f} bpm  "
+        if status["slow_to_bpm"]
+        else ""
+    )
+    lines.append(Text(f" {slow}{status['note']}"[:width], style="yellow"))
     lines = lines[:height]
     return Text("\n").join(line if len(line) <= width else line[:width] for line in lines)
 
@@ -81,20 +83,19 @@ def _head(status: dict, width: int) -> Text:
 
 _NARROW = (
     " ahead {gauge} {ahead_bars:.1f}  {ids_per_s:.0f} ids/s {p50_ms:.0f}/{p95_ms:.0f}/{p99_ms:.0f} ms  "
-    "late {late_p99_ms:.2f}/{late_max_ms:.1f} ms  under {underruns}{slow}"
+    "late {late_p99_ms:.2f}/{late_max_ms:.1f} ms  under {underruns}"
 )
 _WIDE = (
     " ahead {gauge} {ahead_bars:.1f} of {buffer_bars:g} bars   {ids_per_s:.0f} ids/s, p50/95/99 {p50_ms:.1f}/"
     "{p95_ms:.1f}/{p99_ms:.1f} ms   late p99 {late_p99_ms:.2f} max {late_max_ms:.2f} ms   "
-    "underruns {underruns}{slow}"
+    "underruns {underruns}"
 )
 
 
 def _figures(status: dict, width: int) -> Text:
     full = max(0, min(10, round(10 * status["ahead_bars"] / status["buffer_bars"])))
-    slow = f"  slow down to {status['slow_to_bpm']:.0f}" if status["slow_to_bpm"] else ""
     template = _NARROW if width < 110 else _WIDE
-    return Text(template.format(**status, gauge="█" * full + "░" * (10 - full), slow=slow))
+    return Text(template.format(**status, gauge="█" * full + "░" * (10 - full)))
 
 
 def _roll(status: dict, roll: Roll, width: int, lane_rows: int) -> list[Text]:
@@ -105,8 +106,7 @@ def _roll(status: dict, roll: Roll, width: int, lane_rows: int) -> list[Text]:
     for voice in range(1, voices + 1):
         notes = [note for note in roll.notes if note.voice == voice]
         name = NAMES.get(voices, NAMES[4])[voice - 1]
-        lines += _lane(notes, RANGES.get(voices, RANGES[4])[voice - 1], name, voice in status["muted"],
-                       status, first_column, columns, lane_rows)
+        lines += _lane(notes, name, voice in status["muted"], status, (first_column, columns), lane_rows)
     return lines
 
 
@@ -128,34 +128,42 @@ def _ruler(status: dict, first_column: int, columns: int) -> Text:
     return text
 
 
-def _lane(notes, pitch_range, name, muted, status, first_column, columns, rows) -> list[Text]:
-    """One voice: each text row holds two pitch rows, as half blocks."""
-    low, high = pitch_range
-    halves = rows * 2
-    upper = [[""] * columns for _ in range(rows)]
-    lower = [[""] * columns for _ in range(rows)]
+def _lane(notes, name, muted, status, span: tuple[int, int], rows: int) -> list[Text]:
+    """One voice: each text row holds two pitch rows, as half blocks. `span`: first column, columns."""
+    first_column, columns = span
+    low, high = _pitch_range(notes)
+    halves = [[""] * columns for _ in range(rows * 2)]
     for note in notes:
-        place = min(halves - 1, max(0, (high - note.pitch) * halves // max(1, high - low + 1)))
-        grid = (lower if place % 2 else upper)[place // 2]
-        style = _zone(note, status) if not muted else "grey30"
+        row = halves[(high - note.pitch) * len(halves) // (high - low + 1)]
         begin = note.start_ticks // COLUMN_TICKS - first_column
         length = max(1, note.duration_ticks // COLUMN_TICKS)
         for column in range(max(0, begin), min(columns, begin + length)):
-            grid[column] = style
+            row[column] = MUTED if muted else _zone(note, status)
     lines = []
     for row in range(rows):
-        label = (f" {name[:LABEL - 2]:{LABEL - 1}s}" if row == 0 else " " * LABEL)[:LABEL]
-        line = Text(label, style="grey30 strike" if muted and row == 0 else "grey62")
-        playhead = int(columns * PLAYHEAD_AT)
-        for column in range(columns):
-            top, bottom = upper[row][column], lower[row][column]
+        line = Text()
+        line.append(
+            f" {name:{LABEL - 1}s}" if row == 0 else " " * LABEL, style="strike grey50" if muted else "grey62"
+        )
+        for column, (top, bottom) in enumerate(zip(halves[2 * row], halves[2 * row + 1], strict=True)):
             if top or bottom:
                 line.append("█" if top and bottom else "▀" if top else "▄", style=top or bottom)
+            elif column == int(columns * PLAYHEAD_AT):
+                line.append("│", style="yellow")
             else:
-                line.append("│" if column == playhead else " ", style="yellow" if column == playhead else "")
+                line.append(" ")
         lines.append(line)
-    lines[-1].stylize("underline grey30", 0, 0)
     return lines
+
+
+def _pitch_range(notes) -> tuple[int, int]:
+    """The lowest and the highest pitch that a lane has room for: what the voice has played lately."""
+    low, high = (
+        min((note.pitch for note in notes), default=60),
+        max((note.pitch for note in notes), default=60),
+    )
+    lacking = max(0, LEAST_RANGE - (high - low + 1))
+    return low - lacking // 2, high + lacking - lacking // 2
 
 
 def _zone(note: TimedNote, status: dict) -> str:

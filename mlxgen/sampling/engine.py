@@ -280,7 +280,8 @@ def make_step(model, rules: Rules, shape, filters: tuple[bool, bool]) -> Callabl
 
     def step(ids, held, state, arrays, knobs, noise):
         logits, written = model.step_logits(ids, held, shape)
-        logits = logits[:, :size]
+        if logits.shape[-1] > size:  # rows of the embedding that the tokenizer has no names for
+            logits = logits[:, :size]
         allowed = rules.apply(logits, state, arrays)
         drawn = draw(apply_filters(allowed, knobs, *filters), noise, knobs)
         return drawn, apply_log_probability(logits, drawn), rules.advance(state, drawn, arrays), written

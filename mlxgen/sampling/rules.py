@@ -70,7 +70,7 @@ class Rules:
     """A rule set over one vocabulary.
 
     `arrays` given to `apply` and `advance` are those of `make_arrays`; a state is a tuple of arrays, a row a
-    candidate: place (B, 1) int32 and register (B, 1) int64 of the grammar, memory (B, slots) int32 of the
+    candidate: place (B,) int32 and register (B, 1) int64 of the grammar, memory (B, slots) int32 of the
     soft rules, each only where such rules hold.
     """
 
@@ -129,7 +129,7 @@ class Rules:
         rows = list(rows)
         state = ()
         if self.ruleset.grammar:
-            state += (mx.array([[row.place] for row in rows], dtype=mx.int32),
+            state += (mx.array([row.place for row in rows], dtype=mx.int32),
                       mx.array([[row.register] for row in rows], dtype=mx.int64))
         if self.ruleset.soft:
             state += (mx.array([row.memory for row in rows], dtype=mx.int32),)
@@ -164,7 +164,7 @@ class Rules:
         """(B, V) raw logits -> (B, V), forbidden ids at -inf. Pure."""
         allowed = logits + arrays[0]
         if self.ruleset.grammar:
-            gates = mx.take(arrays[1], state[0].squeeze(-1), axis=0)  # (B, V)
+            gates = mx.take(arrays[1], state[0], axis=0)  # (B, V)
             allowed = mx.where(pass_gates(gates, state[1]), allowed, -mx.inf)
         if self.ruleset.soft:
             softened = apply_soft(allowed, state[-1], self._soft(arrays), self.ruleset.soft)
@@ -179,8 +179,8 @@ class Rules:
         """The state after one more id a row; ids (B, 1). Pure."""
         new: tuple[mx.array, ...] = ()
         if self.ruleset.grammar:
-            move = mx.take(arrays[2], state[0] * len(self.vocab) + ids)
-            new += ((move & 0xFFFF).astype(mx.int32), advance_registers(state[1], move))
+            move = mx.take(arrays[2], state[0][:, None] * len(self.vocab) + ids)  # (B, 1)
+            new += ((move & 0xFFFF).astype(mx.int32).squeeze(-1), advance_registers(state[1], move))
         if self.ruleset.soft:
             new += (advance_soft(state[-1], ids, self._soft(arrays)),)
         return new

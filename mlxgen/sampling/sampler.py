@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+Knobs = tuple[mx.array, mx.array, mx.array, mx.array, mx.array]
+
 _MASK_64 = (1 << 64) - 1
 
 
@@ -64,7 +66,12 @@ def apply_min_p(logits: mx.array, min_p: float | mx.array) -> mx.array:
 
     p >= min_p * max(p) is logit >= max(logit) + log(min_p): no softmax is needed.
     """
-    least = mx.max(logits, axis=-1, keepdims=True) + mx.log(mx.array(min_p, dtype=mx.float32))
+    return apply_log_min_p(logits, mx.log(mx.array(min_p, dtype=mx.float32)))
+
+
+def apply_log_min_p(logits: mx.array, log_min_p: mx.array) -> mx.array:
+    """`apply_min_p` given log(min_p)."""
+    least = mx.max(logits, axis=-1, keepdims=True) + log_min_p
     return mx.where(logits >= least, logits, -mx.inf)
 
 
@@ -89,27 +96,29 @@ def gumbel_noise(row_keys: mx.array, first_position: int, count: int, size: int)
     return draw(keys.reshape(-1, 2)).reshape(count, rows, size)
 
 
-def apply_filters(logits: mx.array, knobs: mx.array, use_top_k: bool, use_top_p: bool) -> mx.array:
+def apply_filters(logits: mx.array, knobs: Knobs, use_top_k: bool, use_top_p: bool) -> mx.array:
     """Temperature, top-k, top-p, min-p, in upstream's order; (B, V) -> (B, V). `knobs`: see `make_knobs`."""
-    logits = apply_temperature(logits, knobs[0])
+    divisor, _, top_k, top_p, log_min_p = knobs
+    logits = apply_temperature(logits, divisor)
     if use_top_k:
-        logits = apply_top_k(logits, knobs[2].astype(mx.int32))
+        logits = apply_top_k(logits, top_k)
     if use_top_p:
-        logits = apply_top_p(logits, knobs[3])
-    return apply_min_p(logits, knobs[4])
+        logits = apply_top_p(logits, top_p)
+    return apply_log_min_p(logits, log_min_p)
 
 
-def make_knobs(params: SamplingParams) -> mx.array:
-    """(5,) float32: divisor, noise scale, top-k, top-p, min-p: an array, so turning a knob compiles nothing.
+def make_knobs(params: SamplingParams) -> Knobs:
+    """Divisor, noise scale, top-k, top-p, log of min-p: arrays, so that turning a knob compiles nothing.
 
     Greedy is divisor 1 and noise scale 0: the argmax itself.
     """
     greedy = params.temperature == 0
-    return mx.array([1.0 if greedy else params.temperature, 0.0 if greedy else 1.0,
-                     params.top_k, params.top_p, params.min_p], dtype=mx.float32)
+    log_min_p = math.log(params.min_p) if params.min_p else -math.inf
+    return (mx.array(1.0 if greedy else params.temperature), mx.array(0.0 if greedy else 1.0),
+            mx.array(params.top_k), mx.array(params.top_p), mx.array(log_min_p))
 
 
-def draw(logits: mx.array, noise: mx.array, knobs: mx.array) -> mx.array:
+def draw(logits: mx.array, noise: mx.array, knobs: Knobs) -> mx.array:
     """(B, V) filtered logits and (B, V) noise -> (B, 1) int32 ids."""
     return mx.argmax(logits + noise * knobs[1], axis=-1, keepdims=True).astype(mx.int32)
 

@@ -1,0 +1,90 @@
+"""Single stream: ids a second at several contexts, percentiles per id, time to the first id.
+
+Contestants take turns, a slice each, `--repeats` times over; a figure is the median of its slices. Ours draws
+under the hard rules unless it says otherwise; the torch loop has upstream's rules; mlx-lm has none.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bench.common import (
+    CONTESTANTS,
+    describe_machine,
+    finish,
+    make_parser,
+    median_and_spread,
+    open_contestants,
+    percentile,
+    print_table,
+)
+from mlxgen.model.config import ModelConfig
+from mlxgen.model.load import read_config
+
+FULL = "full window"
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    parser = make_parser(__doc__)
+    parser.add_argument("--contexts", help="such as 32,512,2048,4096 (that many ids before the first draw)")
+    parser.add_argument("--tokens", type=int, default=100, help="ids in a slice")
+    parser.add_argument("--only", help="contestants, separated by semicolons: " + "; ".join(CONTESTANTS))
+    options = parser.parse_args(arguments)
+    window = ModelConfig.from_dict(read_config(options.model)).max_seq_len
+    contexts = [int(text) for text in options.contexts.split(",")] if options.contexts else [
+        32, *(context for context in (512, 2048) if context < window), window]
+    if options.quick:
+        contexts, options.tokens, options.repeats = [32], 10, 2
+    names = [name.strip() for name in options.only.split(";")] if options.only else list(CONTESTANTS)
+    contestants = open_contestants(names, options.model)
+    try:
+        machine = describe_machine()
+        described = {name: contestant.ask("describe") for name, contestant in contestants.items()}
+        rows = [row for context in contexts for row in measure(contestants, context, options)]
+    finally:
+        for contestant in contestants.values():
+            contestant.close()
+    print(machine)
+    for name, facts in described.items():
+        print(f"  {name}: {facts}")
+    report(rows)
+    result = {"bench": "decode", "machine": machine, "contestants": described, "rows": rows}
+    return finish(result, options.json)
+
+
+def measure(contestants: dict, context: int, options) -> list[dict]:
+    """One row a contestant at one context."""
+    first = {name: contestant.ask("prepare", context=context)["first_token_s"]
+             for name, contestant in contestants.items()}
+    slices: dict[str, list[dict]] = {name: [] for name in contestants}
+    for _ in range(options.repeats):
+        for name, contestant in contestants.items():
+            slices[name].append(contestant.ask("decode", tokens=options.tokens))
+    rows = []
+    for name, parts in slices.items():
+        rates = [len(part["seconds"]) / sum(part["seconds"]) for part in parts]
+        each = [second for part in parts for second in part["seconds"]]
+        rate, spread = median_and_spread(rates)
+        cpu, _ = median_and_spread([part["cpu_s"] / len(part["seconds"]) for part in parts])
+        rows.append({"contestant": name, "context": context, "tokens_per_s": rate, "spread": spread,
+                     "p50_ms": 1e3 * percentile(each, 0.5), "p95_ms": 1e3 * percentile(each, 0.95),
+                     "p99_ms": 1e3 * percentile(each, 0.99), "cpu_ms": 1e3 * cpu,
+                     "first_token_ms": 1e3 * first[name]})
+    return rows
+
+
+def report(rows: list[dict]) -> None:
+    ours = {row["context"]: row["tokens_per_s"] for row in rows if row["contestant"] == "mlxgen"}
+    table = []
+    for row in rows:
+        ratio = ours[row["context"]] / row["tokens_per_s"] if row["context"] in ours else float("nan")
+        times = (f"{row[key]:.2f}" for key in ("p50_ms", "p95_ms", "p99_ms", "cpu_ms"))
+        table.append([row["contestant"], str(row["context"]),
+                      f"{row['tokens_per_s']:.0f} ± {row['spread']:.0f}", f"{ratio:.2f}x", *times,
+                      f"{row['first_token_ms']:.0f}"])
+    print_table(["contestant", "context", "ids/s", "ours is", "p50 ms", "p95 ms", "p99 ms", "CPU ms",
+                 "first id ms"], table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

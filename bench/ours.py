@@ -1,0 +1,78 @@
+"""Our engine as a contestant: grammar and ranges on, float32 on a CPU, float16 on a GPU, compiled steps."""
+
+from __future__ import annotations
+
+import time
+
+import mlxgen.model  # noqa: F401  (binds the BLAS before mlx is imported)
+
+import mlx.core as mx  # isort: skip
+
+from bench.worker import serve, time_each
+from mlxgen.model import blas
+from mlxgen.model.load import load
+from mlxgen.music.prompt import Conditioning, make_prompt
+from mlxgen.music.theory import Key
+from mlxgen.sampling.candidates import candidates
+from mlxgen.sampling.engine import Engine
+from mlxgen.sampling.rules import RuleSet
+
+HARD = RuleSet(eos="mask")
+
+
+def on_gpu() -> bool:
+    return mx.default_device() == mx.gpu
+
+
+class Ours:
+    def __init__(self, folder: str, rules: RuleSet = HARD):
+        self.dtype = "float16" if on_gpu() else "float32"
+        self.model, self.vocab = load(folder, self.dtype)
+        self.rules = rules
+        self.engine: Engine | None = None
+
+    def describe(self) -> dict:
+        return {"device": str(mx.default_device()), "dtype": self.dtype, "mlx": mx.__version__,
+                "blas": getattr(blas, "LOADED_NAME", None) or ("OpenBLAS" if blas.LOADED else "MLX's own")}
+
+    def _prompt(self, context: int) -> list[int]:
+        """A prompt, then bars that repeat, `context` ids in all."""
+        prompt = make_prompt(Conditioning(form="chorale"), Key(7, "major"), self.vocab)
+        names = ["TimeShift_480", "BEAT_2", "TimeShift_480", "BEAT_3", "TimeShift_480", "BEAT_4",
+                 "TimeShift_480", "BAR", "BEAT_1"]
+        pitch = ["OCT_5", "DEG_1"] if self.vocab.kind == "scale_degree" else ["Pitch_67"]
+        bar = [self.vocab[name] for name in ["VOICE_1", *pitch, "Dur_480", *names]]
+        while len(prompt) < context:
+            prompt += bar
+        return prompt[:max(context, 1)]
+
+    def prepare(self, context: int) -> dict:
+        self.engine = Engine(self.model, self.vocab, rules=self.rules, seed=context, compiled=True)
+        begun = time.perf_counter()
+        self.engine.prefill(self._prompt(context))
+        self.engine.step()
+        first = time.perf_counter() - begun
+        for _ in range(3):
+            self.engine.step()
+        return {"first_token_s": first}
+
+    def decode(self, tokens: int) -> dict:
+        return {"seconds": time_each(self.engine.step, tokens)}
+
+    def batch(self, rows: int, context: int, tokens: int) -> dict:
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        engine = Engine(self.model, self.vocab, rules=self.rules, compiled=True)
+        resting = mx.get_active_memory()
+        begun = time.perf_counter()
+        engine.prefill(self._prompt(context))
+        prefilled = time.perf_counter()
+        found = candidates(engine, rows, tokens)
+        done = time.perf_counter()
+        return {"prefill_s": prefilled - begun, "decode_s": done - prefilled,
+                "tokens": sum(len(candidate.ids) for candidate in found),
+                "peak_bytes": mx.get_peak_memory() - resting}
+
+
+if __name__ == "__main__":
+    serve(Ours)

@@ -26,22 +26,34 @@ from mlxgen.music.theory import SCALES
 
 FRAME_TICKS = 120
 FEATURES = ("notes", "rhythm", "parallels", "harmony", "soprano", "alto", "tenor", "bass", "repetition")
-SHORTEST_REPEAT = 8     # frames: two quarters
+SHORTEST_REPEAT = 8  # frames: two quarters
 # Intervals over some root, of the qualities that are named; everything else is "other".
-QUALITIES = {(0, 4, 7): "major", (0, 3, 7): "minor", (0, 3, 6): "diminished", (0, 4, 8): "augmented",
-             (0, 4, 7, 10): "dominant seventh", (0, 4, 7, 11): "major seventh", (0, 3, 7, 10): "minor seventh",
-             (0, 3, 6, 10): "half-diminished", (0, 3, 6, 9): "diminished seventh", (0, 5, 7): "suspended",
-             (0, 4): "third", (0, 3): "minor third", (0, 7): "fifth", (0,): "unison", (0, 3, 7, 11): "minor major"}
+QUALITIES = {
+    (0, 4, 7): "major",
+    (0, 3, 7): "minor",
+    (0, 3, 6): "diminished",
+    (0, 4, 8): "augmented",
+    (0, 4, 7, 10): "dominant seventh",
+    (0, 4, 7, 11): "major seventh",
+    (0, 3, 7, 10): "minor seventh",
+    (0, 3, 6, 10): "half-diminished",
+    (0, 3, 6, 9): "diminished seventh",
+    (0, 5, 7): "suspended",
+    (0, 4): "third",
+    (0, 3): "minor third",
+    (0, 7): "fifth",
+    (0,): "unison",
+    (0, 3, 7, 11): "minor major",
+}
 Histogram = Counter
 
 
 def frames_of(piece: Piece) -> np.ndarray:
-    """(T, 4) sounding pitch per sixteenth, -1 for rests; pieces with fewer than four voices get silent ones.
-    """
+    """(T, 4) sounding pitch per sixteenth, -1 for rests; fewer than four voices get silent ones."""
     frames = np.full((-(-piece.length_ticks // FRAME_TICKS), 4), -1, dtype=np.int64)
     for index, voice in enumerate(piece.voices[:4]):
         for note in voice:
-            frames[note.start_ticks // FRAME_TICKS:-(-note.end_ticks // FRAME_TICKS), index] = note.pitch
+            frames[note.start_ticks // FRAME_TICKS : -(-note.end_ticks // FRAME_TICKS), index] = note.pitch
     return frames
 
 
@@ -54,6 +66,7 @@ def key_of(frames: np.ndarray) -> tuple[int, str]:
         scale = [(key[0] + step) % 12 for step in SCALES[key[1]]]
         leading = weight[(key[0] + 11) % 12] * (key[1] == "minor") * 0.8
         return weight[scale].sum() + leading + 0.1 * weight.sum() * (last == key[0])
+
     return max(((root, mode) for root in range(12) for mode in SCALES), key=fit)
 
 
@@ -132,7 +145,7 @@ class Judge:
             parallels += sum(table["parallels"].values())
             for name, histogram in table.items():
                 self.corpus.setdefault(self._place(name, mode), Counter()).update(histogram)
-        self.parallel_rate = parallels / notes
+        self.parallel_rate = max(parallels, 0.5) / max(notes, 1)
 
     @staticmethod
     def _place(name: str, mode: str) -> tuple[str, str]:

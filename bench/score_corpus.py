@@ -57,7 +57,7 @@ def read_corpus(folder: Path, quick: bool = False) -> Corpus:
     chorales = read_chorales(folder / "Jsb16thSeparated.json")
     others: dict[str, list[Piece]] = {}
     if not quick:
-        from weights.recipe.event_model import FAMILIES, entries, split_corpus
+        from weights.recipe.event_corpus import FAMILIES, entries, split_corpus
 
         for sample in split_corpus(list(entries(folder))):
             if sample.split == "test" and sample.family and 40 <= sample.piece.note_count <= LONGEST_NOTES:

@@ -32,8 +32,9 @@ def spearman(left: Sequence[float], right: Sequence[float]) -> float:
     return float(np.corrcoef(left, right)[0, 1])
 
 
-def bootstrap(statistic: Callable[..., float], *samples: Sequence, paired: bool = False,
-              resamples: int = RESAMPLES) -> tuple[float, float]:
+def bootstrap(
+    statistic: Callable[..., float], *samples: Sequence, paired: bool = False, resamples: int = RESAMPLES
+) -> tuple[float, float]:
     """The middle 95 % of `statistic` over resamples of the pieces; `paired` draws the same pieces from each
     sample."""
     random = np.random.default_rng(SEED)
@@ -44,7 +45,9 @@ def bootstrap(statistic: Callable[..., float], *samples: Sequence, paired: bool 
             drawn = random.integers(len(arrays[0]), size=len(arrays[0]))
             values.append(statistic(*(array[drawn] for array in arrays)))
         else:
-            values.append(statistic(*(array[random.integers(len(array), size=len(array))] for array in arrays)))
+            values.append(
+                statistic(*(array[random.integers(len(array), size=len(array))] for array in arrays))
+            )
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
 
@@ -59,6 +62,8 @@ def variance_shares(columns: dict[str, np.ndarray], target: np.ndarray) -> dict[
     table = table - table.mean(axis=0)
     centred = target - target.mean()
     weights, *_ = np.linalg.lstsq(table, centred, rcond=None)
-    total = float((centred ** 2).sum()) or 1.0
-    return {name: float(weight * (table[:, at] * centred).sum() / total)
-            for at, (name, weight) in enumerate(zip(columns, weights, strict=True))}
+    total = float((centred**2).sum()) or 1.0
+    return {
+        name: float(weight * (table[:, at] * centred).sum() / total)
+        for at, (name, weight) in enumerate(zip(columns, weights, strict=True))
+    }

@@ -11,10 +11,22 @@ import click
 @click.command("score")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file, a line each.")
-@click.option("--report", "report", is_flag=False, flag_value="", default=None, metavar="[FILE.html]",
-              help="Also write a page that shows where the findings are.  [default: FILE.score.html beside each]")
-@click.option("--findings", type=click.IntRange(0), default=12, show_default=True,
-              help="How many findings to print for each file; the JSON and the page have them all.")
+@click.option(
+    "--report",
+    "report",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    metavar="[FILE.html]",
+    help="Also write a page that shows where the findings are.  [default: FILE.score.html beside each]",
+)
+@click.option(
+    "--findings",
+    type=click.IntRange(0),
+    default=12,
+    show_default=True,
+    help="How many findings to print for each file; the JSON and the page have them all.",
+)
 def command(files: tuple[Path, ...], as_json: bool, report: str | None, findings: int):
     """Score the counterpoint in FILES, MIDI or MusicXML: a composite in [0, 1], higher is better, eight
     dimensions, and what was found: bar, voices, rule.
@@ -38,10 +50,8 @@ def command(files: tuple[Path, ...], as_json: bool, report: str | None, findings
             _print_table(str(file), piece, result, findings)
     if report is None:
         return
-    if report:
-        pages = [(Path(report), rows)]
-    else:
-        pages = [(row[0].with_suffix(".score.html"), [row]) for row in rows]
+    beside = [(row[0].with_suffix(".score.html"), [row]) for row in rows]
+    pages = [(Path(report), rows)] if report else beside
     for path, chosen in pages:
         write_atomically(path, make_page([(str(file), *rest) for file, *rest in chosen]).encode())
         click.echo(str(path), err=as_json)
@@ -55,8 +65,11 @@ def _print_table(name: str, piece, result, limit: int) -> None:
 
     console = Console(highlight=False)
     wide = console.width >= 110
-    console.print(f"[bold]{name}[/]  {len(piece.voices)} voices, {piece.length_bars} bars, "
-                  f"{piece.note_count} notes; judged as {family_name(piece)}", soft_wrap=True)
+    console.print(
+        f"[bold]{name}[/]  {len(piece.voices)} voices, {piece.length_bars} bars, "
+        f"{piece.note_count} notes; judged as {family_name(piece)}",
+        soft_wrap=True,
+    )
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
     table.add_column("score", justify="right")
@@ -70,8 +83,12 @@ def _print_table(name: str, piece, result, limit: int) -> None:
     console.print(table)
     for finding in most_costly(result, limit):
         voices = " and ".join(map(str, finding.voices))
-        where = f"bar {finding.bar}" + (f", voice{'s' if len(finding.voices) > 1 else ''} {voices}" if voices else "")
+        where = f"bar {finding.bar}" + (
+            f", voice{'s' if len(finding.voices) > 1 else ''} {voices}" if voices else ""
+        )
         console.print(f"  {where}: {finding.rule} ({finding.detail})", soft_wrap=True)
     if len(result.findings) > limit:
-        console.print(f"  and {len(result.findings) - limit} more: --findings {len(result.findings)} or --report")
+        console.print(
+            f"  and {len(result.findings) - limit} more: --findings {len(result.findings)} or --report"
+        )
     console.print()

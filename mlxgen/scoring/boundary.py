@@ -24,8 +24,7 @@ class BarLines:
 
 
 def _crossing(texture: Texture) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) notes that are the first of their voice in a bar and follow an earlier one, and (K,) their bars.
-    """
+    """(K,) notes that are their voice's first in a bar and follow an earlier one, and (K,) their bars."""
     notes = texture.notes
     bar = notes.start // texture.bar_ticks
     kept = np.flatnonzero(~notes.first & (bar != np.concatenate([bar[:1], bar[:-1]])))
@@ -46,19 +45,18 @@ def _peak_at(bars: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _key_jump(music: Music, count: int) -> np.ndarray:
-    """(count,) nats per voice-beat by which the two bars after a line prefer another key than the two before.
-    """
+    """(count,) nats per voice-beat by which two bars after a line prefer another key than two before."""
     texture = music.texture
     slices, voices = np.nonzero(texture.sounding)
     bar = texture.onset[slices] // texture.bar_ticks
     code = bar * 12 + texture.pitch[slices, voices] % 12
     beats = texture.length[slices] / texture.beat_ticks
-    weights = np.bincount(code, weights=beats, minlength=(count + 2) * 12)[:(count + 2) * 12].reshape(-1, 12)
-    scores = key_likelihoods(weights, music.reference.profiles)     # (bars, 24)
+    weights = np.bincount(code, weights=beats, minlength=(count + 2) * 12)[: (count + 2) * 12].reshape(-1, 12)
+    scores = key_likelihoods(weights, music.reference.profiles)  # (bars, 24)
     padded = np.vstack([np.zeros((2, 24)), scores])
-    before = padded[:count] + padded[1:count + 1]                   # bars b-2 and b-1
-    after = scores[:count] + scores[1:count + 1]
-    amount = np.maximum((weights[:count] + weights[1:count + 1]).sum(axis=1), 1.0)
+    before = padded[:count] + padded[1 : count + 1]  # bars b-2 and b-1
+    after = scores[:count] + scores[1 : count + 1]
+    amount = np.maximum((weights[:count] + weights[1 : count + 1]).sum(axis=1), 1.0)
     rows = np.arange(count)
     return (after.max(axis=1) - after[rows, before.argmax(axis=1)]) / amount
 
@@ -91,14 +89,16 @@ def bar_line_features(music: Music) -> BarLines:
     columns = {}
     chords = music.events["harmony"]
     at_line = chords.ticks % texture.bar_ticks == 0
-    columns["harmony"] = _mean_at(chords.ticks[at_line] // texture.bar_ticks, music.nats["harmony"][at_line], count)
+    columns["harmony"] = _mean_at(
+        chords.ticks[at_line] // texture.bar_ticks, music.nats["harmony"][at_line], count
+    )
     pairs = music.events["pair"]
     near = pairs.ticks % texture.bar_ticks < texture.beat_ticks
     bars = pairs.ticks[near] // texture.bar_ticks
     columns["pair"] = _mean_at(bars, music.nats["pair"][near], count)
     columns["pair peak"] = _peak_at(bars, music.nats["pair"][near], count)
     kept, bars = _crossing(texture)
-    follows = np.cumsum(~texture.notes.first) - 1                   # melody and degree events are these notes
+    follows = np.cumsum(~texture.notes.first) - 1  # melody and degree events are these notes
     melodic = music.nats["melody"][follows[kept]]
     columns["melody"] = _mean_at(bars, melodic, count)
     columns["melody peak"] = _peak_at(bars, melodic, count)

@@ -9,8 +9,8 @@ import numpy as np
 
 from mlxgen.scoring.measure import Measure
 
-SLOPE_BELOW = 0.08      # how much usual nats count: enough to order two usual pieces
-LARGEST_Z = 9.0
+SLOPE_BELOW = 0.08  # how much usual nats count: enough to order two usual pieces
+LARGEST_Z = 30.0
 
 
 def count_tail(total: float, exposure: float, rate: float, shape: float) -> float:
@@ -26,7 +26,7 @@ def count_tail(total: float, exposure: float, rate: float, shape: float) -> floa
         spread = math.sqrt(1 + mean / shape)
         return normal_tail(2 * (math.sqrt(total + 0.375) - math.sqrt(mean + 0.375)) / spread)
     keep = shape / (shape + mean)
-    probability, below = keep ** shape, 0.0
+    probability, below = keep**shape, 0.0
     for count in range(math.ceil(total)):
         below += probability
         probability *= (count + shape) / (count + 1) * (1 - keep)
@@ -34,8 +34,13 @@ def count_tail(total: float, exposure: float, rate: float, shape: float) -> floa
     if tail > 1e-9:
         return -math.log(tail)
     # Far out the tail is its first term and a geometric rest.
-    first = (math.lgamma(total + shape) - math.lgamma(shape) - math.lgamma(total + 1)
-             + shape * math.log(keep) + total * math.log1p(-keep))
+    first = (
+        math.lgamma(total + shape)
+        - math.lgamma(shape)
+        - math.lgamma(total + 1)
+        + shape * math.log(keep)
+        + total * math.log1p(-keep)
+    )
     return -first
 
 
@@ -85,7 +90,7 @@ def fit_counts(totals: np.ndarray, exposures: np.ndarray) -> np.ndarray:
     exposure = max(float(exposures.sum()), 1.0)
     rate = (float(totals.sum()) + 0.5) / exposure
     expected = rate * exposures
-    excess = float(((totals - expected) ** 2 - expected).sum()) / max(float((expected ** 2).sum()), 1e-12)
+    excess = float(((totals - expected) ** 2 - expected).sum()) / max(float((expected**2).sum()), 1e-12)
     return np.array([rate, 1 / np.clip(excess, 0.02, 20.0), 0.0, 0.0])
 
 
@@ -98,13 +103,15 @@ def fit_means(values: np.ndarray, exposures: np.ndarray) -> np.ndarray:
     median = float(np.median(values))
     apart = values - median
     limit = np.quantile(np.abs(apart), 0.98)
-    squared = np.minimum(apart ** 2, limit ** 2)
+    squared = np.minimum(apart**2, limit**2)
     inverse = 1 / exposures
     slope = np.cov(squared, inverse)[0, 1] / max(inverse.var(), 1e-12) if inverse.std() > 1e-9 else 0.0
     slope = max(float(slope), 0.0)
     base = max(float(squared.mean() - slope * inverse.mean()), 0.1 * float(squared.mean()), 1e-8)
     noise = slope / base
     z = apart / np.sqrt(1 + noise * inverse)
-    spreads = [float(np.quantile(np.abs(z[side]), 0.92)) / 1.75 if side.any() else 0.0 for side in (z < 0, z > 0)]
+    spreads = [
+        float(np.quantile(np.abs(z[side]), 0.92)) / 1.75 if side.any() else 0.0 for side in (z < 0, z > 0)
+    ]
     floor = max(0.02 * abs(median), 0.25 * max(spreads), 1e-4)
     return np.array([median, max(spreads[0], floor), max(spreads[1], floor), noise])

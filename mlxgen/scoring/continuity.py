@@ -55,7 +55,7 @@ def density_drift(music: Music) -> Measure:
     span, count = _spans(texture, notes.start)
     size = np.bincount(span, minlength=count)[None].astype(float)
     if size.shape[1] > 1 and not music.texture.has_context:
-        size = size[:, :-1]         # the last span may be shorter than four bars
+        size = size[:, :-1]  # the last span may be shorter than four bars
     return _neighbours(music, np.log(np.maximum(size, 1.0)), size)
 
 
@@ -83,5 +83,7 @@ def fresh_start(music: Music) -> Measure:
         return NOTHING
     cut = len(tokens) // 8
     spread = float(tokens.std()) or 1.0
-    value = float(tokens[:cut].mean() - tokens[cut:].mean()) / (spread * np.sqrt(1 / cut + 1 / (len(tokens) - cut)))
+    value = float(tokens[:cut].mean() - tokens[cut:].mean()) / (
+        spread * np.sqrt(1 / cut + 1 / (len(tokens) - cut))
+    )
     return Measure(value, 1)

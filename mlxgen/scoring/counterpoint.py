@@ -24,8 +24,13 @@ def rare_events(music: Music, channel: str) -> Measure:
     events, nats = music.events[channel], music.nats[channel]
     hit = np.flatnonzero(events.new & (nats > music.reference.rare(music.family, channel)))
     voices = events.voices[hit]
-    return Measure(len(hit), int(events.new.sum()), events.ticks[hit],
-                   voices if voices.shape[1] == 2 or channel in ("melody", "degree", "rhythm") else None, nats[hit])
+    return Measure(
+        len(hit),
+        int(events.new.sum()),
+        events.ticks[hit],
+        voices if voices.shape[1] == 2 or channel in ("melody", "degree", "rhythm") else None,
+        nats[hit],
+    )
 
 
 def pair_surprisal(music: Music) -> Measure:

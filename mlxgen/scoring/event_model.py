@@ -15,7 +15,7 @@ import numpy as np
 
 from mlxgen.scoring.events import SIZES, Channel
 
-CHORDS = 2 * 12 * 4096      # mode, bass degree, set over the tonic
+CHORDS = 2 * 12 * 4096  # mode, bass degree, set over the tonic
 FLOOR = 1e-6
 
 
@@ -48,14 +48,14 @@ def make_dense(counts: np.ndarray, parent: np.ndarray | None = None) -> np.ndarr
 class Harmony:
     """Chord bigrams, sparse: sorted codes with probabilities, a unigram, and independent degrees beneath."""
 
-    pair_codes: np.ndarray      # (P,) sorted int64: before * CHORDS + after
-    pair_counts: np.ndarray     # (P,)
-    context_codes: np.ndarray   # (C,) sorted
+    pair_codes: np.ndarray  # (P,) sorted int64: before * CHORDS + after
+    pair_counts: np.ndarray  # (P,)
+    context_codes: np.ndarray  # (C,) sorted
     context_counts: np.ndarray  # (C, 2): times seen, different outcomes
-    chord_codes: np.ndarray     # (U,) sorted
-    chord_counts: np.ndarray    # (U,)
-    degree_counts: np.ndarray   # (2, 2, 12): mode x (bass, present) x degree
-    beats: np.ndarray           # (2,) chords counted in each mode
+    chord_codes: np.ndarray  # (U,) sorted
+    chord_counts: np.ndarray  # (U,)
+    degree_counts: np.ndarray  # (2, 2, 12): mode x (bass, present) x degree
+    beats: np.ndarray  # (2,) chords counted in each mode
     cache: dict = field(default_factory=dict, compare=False)
 
     def _base(self) -> np.ndarray:
@@ -70,14 +70,18 @@ class Harmony:
                 bass = (self.degree_counts[mode, 0] + 0.5) / (self.degree_counts[mode, 0].sum() + 6)
                 log_set = bits @ np.log(present) + (1 - bits) @ np.log1p(-present)
                 has_bass = bits.T.astype(bool)
-                table[mode] = np.where(has_bass, bass[:, None] * np.exp(log_set) / present[:, None], FLOOR * FLOOR)
+                table[mode] = np.where(
+                    has_bass, bass[:, None] * np.exp(log_set) / present[:, None], FLOOR * FLOOR
+                )
             self.cache["base"] = table.reshape(-1)
         return self.cache["base"]
 
     def probability(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """(K,) P(after | before)."""
         total, kinds = self.chord_counts.sum(), len(self.chord_codes)
-        unigram = (_lookup(self.chord_codes, self.chord_counts, after) + kinds * self._base()[after]) / (total + kinds)
+        unigram = (_lookup(self.chord_codes, self.chord_counts, after) + kinds * self._base()[after]) / (
+            total + kinds
+        )
         seen = _lookup(self.context_codes, self.context_counts[:, 0], before)
         distinct = _lookup(self.context_codes, self.context_counts[:, 1], before)
         pairs = _lookup(self.pair_codes, self.pair_counts, before * CHORDS + after)
@@ -122,19 +126,22 @@ class Family:
 
     dense: dict[str, Dense]
     harmony: Harmony
-    everything: Harmony     # all families', trusted by a fifth
+    everything: Harmony  # all families', trusted by a fifth
 
     def surprisal(self, events: dict[str, Channel]) -> dict[str, np.ndarray]:
         """Channel -> (K,) nats, in the order of the channel's events."""
         nats = {name: table.surprisal(events[name]) for name, table in self.dense.items()}
         before, after = events["harmony"].context, events["harmony"].outcome
-        mixed = 0.8 * self.harmony.probability(before, after) + 0.2 * self.everything.probability(before, after)
+        mixed = 0.8 * self.harmony.probability(before, after) + 0.2 * self.everything.probability(
+            before, after
+        )
         nats["harmony"] = -np.log(mixed + FLOOR * FLOOR)
         return nats
 
 
-def make_family(counts: dict[str, np.ndarray], parents: dict[str, np.ndarray], harmony: Harmony,
-                everything: Harmony) -> Family:
+def make_family(
+    counts: dict[str, np.ndarray], parents: dict[str, np.ndarray], harmony: Harmony, everything: Harmony
+) -> Family:
     """Dense counts by channel, pooled probabilities by channel, and the chord counts."""
     dense = {name: Dense(np.log(make_dense(counts[name], parents.get(name)))) for name in SIZES}
     return Family(dense, harmony, everything)

@@ -19,12 +19,14 @@ import numpy as np
 from mlxgen.music.theory import TICKS_PER_QUARTER
 from mlxgen.scoring.texture import SILENT, Texture
 
-LARGEST_LEAP = 13                       # wider intervals count as this one
+LARGEST_LEAP = 13  # wider intervals count as this one
 INTERVALS = 2 * LARGEST_LEAP + 1
-DURATION_EDGES = np.array([90, 150, 210, 300, 420, 600, 840, 1200, 1680, 2400])   # ticks between duration classes
+DURATION_EDGES = np.array(
+    [90, 150, 210, 300, 420, 600, 840, 1200, 1680, 2400]
+)  # ticks between duration classes
 DURATIONS = len(DURATION_EDGES) + 1
-POSITIONS = 5                           # on the beat, and three sixteenths, and anything else
-STEPS = 5                               # leap down, step down, hold, step up, leap up
+POSITIONS = 5  # on the beat, and three sixteenths, and anything else
+STEPS = 5  # leap down, step down, hold, step up, leap up
 PLACES = 4
 
 
@@ -36,7 +38,7 @@ class Channel:
     context: np.ndarray
     outcome: np.ndarray
     ticks: np.ndarray
-    voices: np.ndarray      # (K, 1 or 2); -1 where the event belongs to all voices
+    voices: np.ndarray  # (K, 1 or 2); -1 where the event belongs to all voices
     new: np.ndarray
 
 
@@ -87,8 +89,13 @@ def sonority(texture: Texture) -> Channel:
     pitch = texture.pitch[kept]
     low = _lowest(pitch)
     outcome = _bit((pitch - low[:, None]) % 12, pitch != SILENT) >> 1
-    return Channel(place(texture, texture.onset[kept]), outcome, texture.onset[kept],
-                   np.full((len(kept), 1), -1), texture.new[kept])
+    return Channel(
+        place(texture, texture.onset[kept]),
+        outcome,
+        texture.onset[kept],
+        np.full((len(kept), 1), -1),
+        texture.new[kept],
+    )
 
 
 def place(texture: Texture, ticks: np.ndarray) -> np.ndarray:
@@ -116,7 +123,9 @@ def pair_motion(texture: Texture) -> Channel:
     slices, pairs = np.nonzero(hit)
     distance = texture.pitch[:, upper] - texture.pitch[:, lower]
     folded = np.where(np.abs(distance) < 12, distance, np.sign(distance) * (12 + np.abs(distance) % 12))
-    folded = np.where(distance < 0, 24 + (-distance) % 12, np.abs(folded))     # 0-11, 12-23 compound, 24-35 crossed
+    folded = np.where(
+        distance < 0, 24 + (-distance) % 12, np.abs(folded)
+    )  # 0-11, 12-23 compound, 24-35 crossed
     voices = texture.sounding_voices
     outer = (upper == voices[0]) & (lower == voices[-1])
     context = outer[pairs] * 36 + folded[slices - 1, pairs]
@@ -143,18 +152,30 @@ def melody(texture: Texture) -> Channel:
     kept = np.flatnonzero(~notes.first)
     before = _clipped(notes.interval[kept - 1])
     context = roles(texture)[kept] * INTERVALS + before
-    return Channel(context, _clipped(notes.interval[kept]), notes.start[kept], notes.voice[kept, None],
-                   texture.new_notes[kept])
+    return Channel(
+        context,
+        _clipped(notes.interval[kept]),
+        notes.start[kept],
+        notes.voice[kept, None],
+        texture.new_notes[kept],
+    )
 
 
 def degree(texture: Texture, keys: np.ndarray) -> Channel:
     """Context: mode * 12 + degree before, in the key at the later note."""
     notes = texture.notes
     kept = np.flatnonzero(~notes.first)
-    key = keys[np.searchsorted(texture.onset, notes.start[kept])] if len(kept) else np.zeros(0, dtype=np.int64)
+    key = (
+        keys[np.searchsorted(texture.onset, notes.start[kept])] if len(kept) else np.zeros(0, dtype=np.int64)
+    )
     context = key // 12 * 12 + (notes.pitch[kept - 1] - key) % 12
-    return Channel(context, (notes.pitch[kept] - key) % 12, notes.start[kept], notes.voice[kept, None],
-                   texture.new_notes[kept])
+    return Channel(
+        context,
+        (notes.pitch[kept] - key) % 12,
+        notes.start[kept],
+        notes.voice[kept, None],
+        texture.new_notes[kept],
+    )
 
 
 def rhythm(texture: Texture) -> Channel:
@@ -165,16 +186,32 @@ def rhythm(texture: Texture) -> Channel:
     duration = np.searchsorted(DURATION_EDGES * (pulse / TICKS_PER_QUARTER), notes.duration)
     inside = notes.start[kept] % pulse * 4
     position = np.where(inside % pulse == 0, inside // pulse, POSITIONS - 1)
-    return Channel(position * DURATIONS + duration[kept - 1], duration[kept], notes.start[kept],
-                   notes.voice[kept, None], texture.new_notes[kept])
+    return Channel(
+        position * DURATIONS + duration[kept - 1],
+        duration[kept],
+        notes.start[kept],
+        notes.voice[kept, None],
+        texture.new_notes[kept],
+    )
 
 
 CHANNELS = ("harmony", "sonority", "pair", "melody", "degree", "rhythm")
-SIZES = {"sonority": (PLACES, 2048), "pair": (72, 36 * STEPS * STEPS), "melody": (3 * INTERVALS, INTERVALS),
-         "degree": (24, 12), "rhythm": (POSITIONS * DURATIONS, DURATIONS)}
+SIZES = {
+    "sonority": (PLACES, 2048),
+    "pair": (72, 36 * STEPS * STEPS),
+    "melody": (3 * INTERVALS, INTERVALS),
+    "degree": (24, 12),
+    "rhythm": (POSITIONS * DURATIONS, DURATIONS),
+}
 
 
 def make_events(texture: Texture, keys: np.ndarray) -> dict[str, Channel]:
     """All channels of a texture whose slices have the given keys (S,)."""
-    return {"harmony": harmony(texture, keys), "sonority": sonority(texture), "pair": pair_motion(texture),
-            "melody": melody(texture), "degree": degree(texture, keys), "rhythm": rhythm(texture)}
+    return {
+        "harmony": harmony(texture, keys),
+        "sonority": sonority(texture),
+        "pair": pair_motion(texture),
+        "melody": melody(texture),
+        "degree": degree(texture, keys),
+        "rhythm": rhythm(texture),
+    }

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlxgen.scoring import boundary, completeness, continuity, counterpoint, statistics, structure, theme
+from mlxgen.scoring import (
+    boundary,
+    completeness,
+    continuity,
+    counterpoint,
+    statistics,
+    structure,
+    theme,
+    wrong_notes,
+)
 from mlxgen.scoring import voice_leading as leading
-from mlxgen.scoring import wrong_notes
 from mlxgen.scoring.measure import Measure
 from mlxgen.scoring.music import Music
 
-
-FAULT_NATS = 1.5        # -log .22
-STYLE_NATS = 3.0        # -log .05
+FAULT_NATS = 1.5  # -log .22
+STYLE_NATS = 3.0  # -log .05
 STYLE_WEIGHT = 0.4
 
 
@@ -40,45 +47,73 @@ def _count(dimension: str, function, detail: str, weight: float = 1.0) -> Metric
     return Metric(dimension, function, "count", "high", "any", weight, detail)
 
 
-def _style(dimension: str, function, side: str = "both", scope: str = "any", weight: float = STYLE_WEIGHT,
-           detail: str = "") -> Metric:
+def _style(
+    dimension: str,
+    function,
+    side: str = "both",
+    scope: str = "any",
+    weight: float = STYLE_WEIGHT,
+    detail: str = "",
+) -> Metric:
     return Metric(dimension, function, "mean", side, scope, weight, detail, STYLE_NATS)
 
 
-VOICE_LEADING, COUNTERPOINT, STATISTICS, STRUCTURE = "voice leading", "counterpoint", "statistics", "structure"
+VOICE_LEADING, COUNTERPOINT, STATISTICS, STRUCTURE = (
+    "voice leading",
+    "counterpoint",
+    "statistics",
+    "structure",
+)
 THEME, BOUNDARY, CONTINUITY, COMPLETENESS = "theme", "boundary", "continuity", "completeness"
 
 # dimension -> its share of the composite's exponent
-DIMENSIONS = {VOICE_LEADING: 1.0, COUNTERPOINT: 1.0, STATISTICS: 0.7, STRUCTURE: 1.0, THEME: 0.5, BOUNDARY: 1.5,
-              CONTINUITY: 0.7, COMPLETENESS: 0.5}
+DIMENSIONS = {
+    VOICE_LEADING: 1.0,
+    COUNTERPOINT: 1.0,
+    STATISTICS: 0.7,
+    STRUCTURE: 1.0,
+    THEME: 0.5,
+    BOUNDARY: 1.5,
+    CONTINUITY: 0.7,
+    COMPLETENESS: 0.5,
+}
 
 METRICS: dict[str, Metric] = {
-    "legality": _count(VOICE_LEADING, leading.legality, "two notes at once in one voice, or an impossible note", 2),
+    "legality": _count(VOICE_LEADING, leading.legality, "two notes at once in one voice", 2),
     "parallel fifths": _count(VOICE_LEADING, leading.parallel_fifths, "parallel fifths", 3),
     "parallel octaves": _count(VOICE_LEADING, leading.parallel_octaves, "parallel octaves or unisons", 3),
-    "parallels by beat": _count(VOICE_LEADING, leading.beat_parallels, "perfect intervals on successive beats"),
-    "direct perfects": _count(VOICE_LEADING, leading.direct_perfects,
-                              "outer voices leap the same way into a fifth or octave", 0.3),
+    "parallels by beat": _count(
+        VOICE_LEADING, leading.beat_parallels, "perfect intervals on successive beats"
+    ),
+    "direct perfects": _count(
+        VOICE_LEADING, leading.direct_perfects, "outer voices leap the same way into a fifth or octave", 0.3
+    ),
     "crossings": _count(VOICE_LEADING, leading.crossings, "voices cross", 0.5),
     "overlaps": _count(VOICE_LEADING, leading.overlaps, "a voice moves past where its neighbour was"),
     "wide leaps": _count(VOICE_LEADING, leading.wide_leaps, "leap of a seventh or beyond an octave"),
     "tritone leaps": _count(VOICE_LEADING, leading.tritone_leaps, "melodic tritone", 0.3),
     "unrecovered leaps": _count(VOICE_LEADING, leading.unrecovered_leaps, "a wide leap goes on the same way"),
     "joint leaps": _count(VOICE_LEADING, leading.joint_leaps, "voices leap all at once"),
-    "spacing": _count(VOICE_LEADING, leading.wide_spacing, "neighbouring upper voices more than an octave apart"),
+    "spacing": _count(
+        VOICE_LEADING, leading.wide_spacing, "neighbouring upper voices more than an octave apart"
+    ),
     "range": Metric(VOICE_LEADING, leading.tessitura, side="high", detail="outside the voice's usual range"),
-
-    "wrong notes": Metric(COUNTERPOINT, wrong_notes.wrong_notes, side="high", weight=6,
-                          detail="fits neither its line nor the other voices"),
+    "wrong notes": Metric(
+        COUNTERPOINT,
+        wrong_notes.wrong_notes,
+        side="high",
+        weight=6,
+        detail="fits neither its line nor the other voices",
+    ),
     "pair surprisal": _style(COUNTERPOINT, counterpoint.pair_surprisal),
     "rare motions": _count(COUNTERPOINT, counterpoint.rare_motions, "two voices move as they rarely do"),
     "sonority surprisal": _style(COUNTERPOINT, counterpoint.sonority_surprisal),
     "rare sonorities": _count(COUNTERPOINT, counterpoint.rare_sonorities, "an unusual sonority", 2),
     "motion variety": _style(COUNTERPOINT, counterpoint.motion_variety),
     "independence": _style(COUNTERPOINT, counterpoint.independence),
-    "dissonance": _count(COUNTERPOINT, counterpoint.unprepared_dissonance,
-                         "a dissonance reached and left by leap"),
-
+    "dissonance": _count(
+        COUNTERPOINT, counterpoint.unprepared_dissonance, "a dissonance reached and left by leap"
+    ),
     "melody surprisal": _style(STATISTICS, statistics.melody_surprisal),
     "rare intervals": _count(STATISTICS, statistics.rare_intervals, "an unusual melodic interval here", 0.5),
     "degree surprisal": _style(STATISTICS, statistics.degree_surprisal),
@@ -86,12 +121,20 @@ METRICS: dict[str, Metric] = {
     "rhythm surprisal": _style(STATISTICS, statistics.rhythm_surprisal),
     "interval variety": _style(STATISTICS, statistics.interval_variety),
     "rhythm variety": _style(STATISTICS, statistics.rhythm_variety, "low"),
+    "density": _style(STATISTICS, statistics.density, weight=1),
+    "silence": _style(STATISTICS, statistics.silence, "high", weight=1),
     "steps": _style(STATISTICS, statistics.step_share),
     "surprisal spread": _style(STATISTICS, statistics.surprisal_spread),
     "novelty": _style(STATISTICS, statistics.novelty, "low", weight=1),
-    "originality": Metric(STATISTICS, statistics.originality, side="high", weight=10, usual_nats=STYLE_NATS, places=1,
-                          detail="from here on, {value:.0%} of all spans stand in training pieces"),
-
+    "originality": Metric(
+        STATISTICS,
+        statistics.originality,
+        side="high",
+        weight=10,
+        usual_nats=STYLE_NATS,
+        places=1,
+        detail="from here on, {value:.0%} of all spans stand in training pieces",
+    ),
     "harmony surprisal": _style(STRUCTURE, structure.harmony_surprisal),
     "rare chords": _count(STRUCTURE, structure.rare_chords, "an unusual chord succession"),
     "key fit": _style(STRUCTURE, structure.key_fit),
@@ -103,23 +146,32 @@ METRICS: dict[str, Metric] = {
     "chord variety": _style(STRUCTURE, structure.chord_variety, "low"),
     "repetition": Metric(STRUCTURE, structure.repetition, side="high", detail="equals a bar shortly before"),
     "recurrence": Metric(STRUCTURE, structure.recurrence, side="high"),
-
-    "theme recall": _style(THEME, theme.theme_recall, weight=1),
-
-    "seam": Metric(BOUNDARY, boundary.seam, side="high", scope="seam", weight=3, detail="the seam is audible"),
-    "worst bar line": Metric(BOUNDARY, boundary.worst_bar_line, side="high", weight=3,
-                             detail="the music seems cut here"),
+    "theme recall": Metric(THEME, theme.theme_recall, side="low", weight=2, usual_nats=0.0),
+    "seam": Metric(
+        BOUNDARY, boundary.seam, side="high", scope="seam", weight=3, detail="the seam is audible"
+    ),
+    "worst bar line": Metric(
+        BOUNDARY, boundary.worst_bar_line, side="high", weight=3, detail="the music seems cut here"
+    ),
     "bar lines": _style(BOUNDARY, boundary.mean_bar_line),
-
     "register drift": _style(CONTINUITY, continuity.register_drift, weight=1),
     "density drift": _style(CONTINUITY, continuity.density_drift),
     "surprisal drift": _style(CONTINUITY, continuity.surprisal_drift),
     "fresh start": Metric(CONTINUITY, continuity.fresh_start, side="high", scope="seam"),
-
-    "final chord": Metric(COMPLETENESS, completeness.final_chord, side="high", scope="whole",
-                          detail="the piece does not close on its tonic chord"),
-    "close together": Metric(COMPLETENESS, completeness.close_together, side="high", scope="whole",
-                             detail="a voice stops before the end"),
+    "final chord": Metric(
+        COMPLETENESS,
+        completeness.final_chord,
+        side="high",
+        scope="whole",
+        detail="the piece does not close on its tonic chord",
+    ),
+    "close together": Metric(
+        COMPLETENESS,
+        completeness.close_together,
+        side="high",
+        scope="whole",
+        detail="a voice stops before the end",
+    ),
     "final length": _style(COMPLETENESS, completeness.final_length, "low", "whole"),
     "length": _style(COMPLETENESS, completeness.length, "low", "whole"),
 }

@@ -16,6 +16,7 @@ from mlxgen.scoring.reference import Reference, load_reference
 from mlxgen.scoring.texture import Notes, Past, Texture, make_notes, make_past, make_texture
 
 OPENING_BARS = 4
+FAMILY_CHANNELS = ("rhythm", "melody", "pair")
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,22 @@ class Music:
     opening: Notes | None = None
     last: bool = True
     surprisal: np.ndarray | None = None
-    memo: dict = field(default_factory=dict, compare=False)     # what several metrics share
+    memo: dict = field(default_factory=dict, compare=False)  # what several metrics share
 
     @cached_property
     def family(self) -> int:
         """Index of the corpus family that this music belongs to: by rhythm and texture, and where those
-        leave a doubt the family whose event model is least surprised."""
+        leave a doubt the family whose rhythm, melody and pair motion it has. (Chords are not asked: wrong
+        notes would turn a chorale into a chromatic quartet.)"""
         families = self.reference.plausible_families(texture_features(self.texture))
         if len(families) == 1 or not len(self.events["melody"].ticks):
             return int(families[0])
 
         def nats(family: int) -> float:
-            surprisal = self.reference.model(family).surprisal(self.events)
-            return sum(float(values.mean()) for values in surprisal.values() if len(values))
+            dense = self.reference.model(family).dense
+            values = [dense[name].surprisal(self.events[name]) for name in FAMILY_CHANNELS]
+            return sum(float(value.mean()) for value in values if len(value))
+
         return int(min(families, key=nats))
 
     @cached_property
@@ -97,7 +101,7 @@ class Context:
     opening: Notes | None
 
 
-_last_context: list[Context] = []      # fifty candidates in a row continue one context: its arrays are made once
+_last_context: list[Context] = []  # fifty candidates in a row continue one context: its arrays are made once
 
 
 def make_context(context: Piece, seam_ticks: int | None = None) -> Context:
@@ -113,11 +117,16 @@ def make_context(context: Piece, seam_ticks: int | None = None) -> Context:
     return made
 
 
-def make_music(piece: Piece, context: Piece | None = None, *, last: bool = True,
-               surprisal: Sequence[float] | None = None, reference: Reference | None = None,
-               seam_ticks: int | None = None) -> Music:
-    """The piece, or a chunk behind its context, ready for metrics. Raises ValueError as `make_texture` does.
-    """
+def make_music(
+    piece: Piece,
+    context: Piece | None = None,
+    *,
+    last: bool = True,
+    surprisal: Sequence[float] | None = None,
+    reference: Reference | None = None,
+    seam_ticks: int | None = None,
+) -> Music:
+    """The piece, or a chunk behind its context, ready for metrics. Raises ValueError as make_texture does."""
     before = None if context is None else make_context(context, seam_ticks)
     texture = make_texture(piece, before and before.past)
     opening = before.opening if before is not None and before.opening is not None else None

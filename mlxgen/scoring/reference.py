@@ -13,7 +13,7 @@ from mlxgen.scoring.event_model import Family, Harmony, harmony_of_pairs, make_d
 from mlxgen.scoring.events import CHANNELS, SIZES
 from mlxgen.scoring.fingerprint import fingerprints
 
-MARGIN_NATS = 3.0
+MARGIN_NATS = 2.0
 DATA_FILE = Path(__file__).with_name("reference.npz")
 
 
@@ -41,7 +41,9 @@ class Reference:
         self.worst_line = arrays["worst_line"]
         self.note_views = arrays["note_views"]
         self.note_rare = arrays["note_rare"]
-        self.calibration = {str(name): arrays["calibration"][:, at] for at, name in enumerate(arrays["metrics"])}
+        self.calibration = {
+            str(name): arrays["calibration"][:, at] for at, name in enumerate(arrays["metrics"])
+        }
         self._rare = {name: arrays["rare"][:, at] for at, name in enumerate(CHANNELS)}
         self._models: dict[int, Family] = {}
 
@@ -73,8 +75,9 @@ class Reference:
         if family not in self._models:
             counts = {name: self.arrays[f"count/{name}"][family] for name in SIZES}
             rows = self.arrays[f"chords/{self.families[family]}"]
-            self._models[family] = make_family(counts, self._pooled, harmony_of_pairs(rows[:, 0], rows[:, 1]),
-                                               self._all_chords)
+            self._models[family] = make_family(
+                counts, self._pooled, harmony_of_pairs(rows[:, 0], rows[:, 1]), self._all_chords
+            )
         return self._models[family]
 
     def fingerprints(self, music) -> tuple[np.ndarray, np.ndarray]:

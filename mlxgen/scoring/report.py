@@ -96,7 +96,8 @@ def _roll(piece: Piece, result: Score, first: int, last: int) -> str:
     ]
     for index in range(last - first + 2):
         parts.append(
-            f'<line x1="{index * BAR_WIDTH}" y1="16" x2="{index * BAR_WIDTH}" y2="{height + 16}" class="bar"/>'
+            f'<line x1="{index * BAR_WIDTH}" y1="16" x2="{index * BAR_WIDTH}" y2="{height + 16}" '
+            'class="bar"/>'
         )
         if index <= last - first:
             parts.append(f'<text x="{index * BAR_WIDTH + 2}" y="{height + 27}">{first + index}</text>')
@@ -131,7 +132,8 @@ def _section(name: str, piece: Piece, result: Score) -> str:
     rows = "".join(
         f"<tr><th>{escape(dimension)}</th><td class='value'>{value:.2f}</td>"
         f"<td><div class='meter'><div style='width:{100 * value:.0f}%'></div></div></td>"
-        f"<td>{escape(worst_metrics(result, dimension))}</td><td class='asks'>{escape(EXPLANATIONS[dimension])}</td></tr>"
+        f"<td>{escape(worst_metrics(result, dimension))}</td>"
+        f"<td class='asks'>{escape(EXPLANATIONS[dimension])}</td></tr>"
         for dimension, value in result.dimensions.items()
     )
     bars = max(piece.length_bars, 1)
@@ -147,7 +149,8 @@ def _section(name: str, piece: Piece, result: Score) -> str:
     return (
         f"<section><h1>{escape(name)}</h1><p class='composite'>{result.composite:.2f}</p>"
         f"<p>Judged as {escape(family_name(piece))}. {len(piece.voices)} voices, {bars} bars, "
-        f"{piece.note_count} notes, {len(result.findings)} findings.</p><table class='dimensions'>{rows}</table>"
+        f"{piece.note_count} notes, {len(result.findings)} findings.</p>"
+        f"<table class='dimensions'>{rows}</table>"
         f"<h2>Where</h2><p>A number above a bar counts its findings; hold the pointer there to read them.</p>"
         f"{rolls}<h2>Findings</h2><table class='findings'><tr><th>bar</th><th>voices</th><th>rule</th>"
         f"<th></th></tr>{found}</table></section>"

@@ -30,8 +30,7 @@ def degree_surprisal(music: Music) -> Measure:
 
 
 def rare_degrees(music: Music) -> Measure:
-    """Share of scale degrees rarer than the corpus' 98th percentile: chromatic notes that lead nowhere. 0..1.
-    """
+    """Share of scale degrees rarer than the corpus' 98th percentile: chromatic notes astray. 0..1."""
     return rare_events(music, "degree")
 
 
@@ -64,6 +63,30 @@ def rhythm_variety(music: Music) -> Measure:
     return _entropy(channel.outcome[channel.new])
 
 
+def density(music: Music) -> Measure:
+    """log2 of the attacks per beat and voice, over the voices that sound at all. -4..2; drones are low."""
+    texture = music.texture
+    beats = float(texture.length[texture.new].sum()) / texture.beat_ticks
+    voices = len(texture.sounding_voices)
+    if beats < 2 or not voices:
+        return NOTHING
+    return Measure(float(np.log2(max(texture.note_count, 1) / (beats * voices))) * beats, beats)
+
+
+def silence(music: Music) -> Measure:
+    """Share of the time in which a voice rests, mean of the voices that sound at all (context included).
+    0..1."""
+    texture = music.texture
+    voices = texture.sounding_voices
+    length = texture.length[texture.new]
+    total = float(length.sum()) * len(voices)
+    if total <= 0:
+        return NOTHING
+    resting = ~texture.sounding[texture.new][:, voices]
+    beats = total / texture.beat_ticks
+    return Measure(float((resting * length[:, None]).sum()) / total * beats, beats)
+
+
 def step_share(music: Music) -> Measure:
     """Share of melodic intervals that are steps (1 or 2 semitones). 0..1."""
     channel = music.events["melody"]
@@ -88,7 +111,9 @@ def novelty(music: Music) -> Measure:
     """
     chords = music.events["harmony"]
     changes = chords.new & (chords.context != chords.outcome)
-    unseen = music.reference.model(music.family).harmony.unseen(chords.context[changes], chords.outcome[changes])
+    unseen = music.reference.model(music.family).harmony.unseen(
+        chords.context[changes], chords.outcome[changes]
+    )
     return Measure(float(unseen.sum()), len(unseen))
 
 

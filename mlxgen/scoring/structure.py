@@ -52,13 +52,20 @@ def cadences(music: Music) -> Measure:
         return NOTHING
     low = np.where(texture.sounding, texture.pitch, 999).min(axis=1)
     degree = np.where(low < 999, (low - music.keys) % 12, -1)
-    leading = (texture.sounding & ((texture.pitch - music.keys[:, None]) % 12 == THIRD_OF_DOMINANT)).any(axis=1)
+    leading = (texture.sounding & ((texture.pitch - music.keys[:, None]) % 12 == THIRD_OF_DOMINANT)).any(
+        axis=1
+    )
     moved = low[1:] != low[:-1]
     hit = (degree[1:] == TONIC) & (degree[:-1] == DOMINANT) & leading[:-1] & moved
     arrival = np.flatnonzero(hit & texture.new[1:]) + 1
     change = np.append(np.flatnonzero(np.diff(low)) + 1, texture.slice_count)
-    ends = np.append(texture.onset, texture.onset[-1] + texture.length[-1])[
-        change[np.searchsorted(change, arrival, side="right")]] if len(arrival) else arrival
+    ends = (
+        np.append(texture.onset, texture.onset[-1] + texture.length[-1])[
+            change[np.searchsorted(change, arrival, side="right")]
+        ]
+        if len(arrival)
+        else arrival
+    )
     held = arrival[(ends - texture.onset[arrival]) >= texture.beat_ticks] if len(arrival) else arrival
     return Measure(len(held), int(texture.beat_new.sum()), texture.onset[held])
 
@@ -93,7 +100,12 @@ def freshness(music: Music) -> Measure:
     changes = before != after
     unseen = music.reference.model(music.family).harmony.unseen(before, after)
     share = unseen[changes].mean() if changes.any() else 0.0
-    value = 1.4 * music.nats["harmony"][chords.new].mean() + 9 * share + 9 * changes.mean() + 4 * phrases(music).value
+    value = (
+        1.4 * music.nats["harmony"][chords.new].mean()
+        + 9 * share
+        + 9 * changes.mean()
+        + 4 * phrases(music).value
+    )
     return Measure(float(value) * len(after), len(after))
 
 
@@ -113,8 +125,10 @@ def phrases(music: Music) -> Measure:
     power = float((attacks * attacks).mean())
     if power < 1e-9:
         return Measure(-1.0 * count, count)
-    near, far = ([float((attacks[lag:] * attacks[:-lag]).mean()) for lag in lags]
-                 for lags in ((1, 2), (2 * bar, 4 * bar)))
+    near, far = (
+        [float((attacks[lag:] * attacks[:-lag]).mean()) for lag in lags]
+        for lags in ((1, 2), (2 * bar, 4 * bar))
+    )
     return Measure((sum(far) - sum(near)) / (2 * power) * count, count)
 
 
@@ -125,9 +139,11 @@ def bar_codes(texture: Texture) -> tuple[np.ndarray, np.ndarray]:
     bar = notes.start // texture.bar_ticks
     count = int(bar.max()) + 1 if len(bar) else 0
     inside = notes.start % texture.bar_ticks
-    code = (notes.voice.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-            ^ (inside.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F))
-            ^ (notes.pitch.astype(np.uint64) * np.uint64(0x165667B19E3779F9)))
+    code = (
+        notes.voice.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        ^ (inside.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F))
+        ^ (notes.pitch.astype(np.uint64) * np.uint64(0x165667B19E3779F9))
+    )
     code = (code ^ (code >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     code ^= code >> np.uint64(32)
     total = np.zeros(count, dtype=np.uint64)
@@ -161,7 +177,7 @@ def recurrence(music: Music) -> Measure:
     beats = music.texture.beats
     if len(beats) < 12:
         return NOTHING
-    weights = np.array([131 ** index % 1000003 for index in range(beats.shape[1])])
+    weights = np.array([131**index % 1000003 for index in range(beats.shape[1])])
     code = ((beats + 2) * weights).sum(axis=1)
     triple = code[:-2] * 1000003 + code[1:-1] * 1009 + code[2:]
     changing = (beats[:-1] != beats[1:]).any(axis=1)

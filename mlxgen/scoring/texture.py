@@ -66,7 +66,6 @@ class Texture:
     seam_ticks: int = 0
     has_context: bool = False
     offset_bars: int = 0
-    faults: int = 0         # notes dropped: no length, or a pitch outside 0..127
     overlaps: tuple[tuple[int, int], ...] = ()    # (tick, voice): a note begins inside its voice's last one
 
     @property
@@ -155,15 +154,9 @@ class Texture:
         return self.beat_times >= self.seam_ticks
 
 
-def _columns(piece: Piece) -> tuple[list[np.ndarray], int]:
-    """Voices as (n, 3) int arrays without impossible notes, and how many were dropped."""
-    voices, dropped = [], 0
-    for voice in piece.voices:
-        rows = np.array(voice, dtype=np.int64).reshape(-1, 3)
-        possible = (rows[:, 1] > 0) & (rows[:, 2] >= 0) & (rows[:, 2] <= 127) & (rows[:, 0] >= 0)
-        dropped += int(len(rows) - possible.sum())
-        voices.append(rows[possible])
-    return voices, dropped
+def _columns(piece: Piece) -> list[np.ndarray]:
+    """Each voice as (n, 3) ints: start, duration, pitch."""
+    return [np.array(voice, dtype=np.int64).reshape(-1, 3) for voice in piece.voices]
 
 
 def seam_of(context: Piece) -> int:
@@ -189,8 +182,8 @@ def tactus(notes: Notes) -> float:
     if not len(notes.duration):
         return 1.0
     quarters = float(notes.duration.mean()) / TICKS_PER_QUARTER
-    wanted = 4 if quarters > 4.5 else 2 if quarters > 2.25 else 1
-    while wanted > 1 and (notes.start % (wanted * TICKS_PER_QUARTER) == 0).mean() < 0.75:
+    wanted = 4 if quarters > 3.6 else 2 if quarters > 1.8 else 1
+    while wanted > 1 and (notes.start % (wanted * TICKS_PER_QUARTER) == 0).mean() < 0.6:
         wanted //= 2
     return 0.5 if quarters < 0.27 else float(wanted)
 
@@ -209,7 +202,7 @@ def make_past(context: Piece | None, seam_ticks: int | None = None) -> Past | No
     """Columns of a context; None for none, or for one without notes and without a seam."""
     if context is None or not (context.note_count or seam_ticks):
         return None
-    return Past(_columns(context)[0], seam_of(context) if seam_ticks is None else seam_ticks, context.bar_ticks)
+    return Past(_columns(context), seam_of(context) if seam_ticks is None else seam_ticks, context.bar_ticks)
 
 
 def make_notes(voices: list[np.ndarray]) -> Notes:
@@ -227,9 +220,9 @@ def make_texture(piece: Piece, past: Past | None = None, *, context_bars: int = 
     bar = piece.bar_ticks
     if bar <= 0:
         raise ValueError(f"meter {piece.meter}: expected a positive numerator over a power of two")
-    voices, faults = _columns(piece)
+    voices = _columns(piece)
     if past is None:
-        return _cut(voices, piece, faults=faults)
+        return _cut(voices, piece)
     cut = max(0, past.seam_ticks - context_bars * bar) // bar * bar
     count = max(len(voices), len(past.voices))
     empty = np.zeros((0, 3), dtype=np.int64)
@@ -239,7 +232,7 @@ def make_texture(piece: Piece, past: Past | None = None, *, context_bars: int = 
     shift = past.seam_ticks - cut
     voices = [np.concatenate([old - np.array([cut, 0, 0]), new + np.array([shift, 0, 0])])
               for old, new in zip(before, voices, strict=True)]
-    return _cut(voices, piece, seam_ticks=shift, offset_bars=cut // bar, faults=faults, has_context=True)
+    return _cut(voices, piece, seam_ticks=shift, offset_bars=cut // bar, has_context=True)
 
 
 def _cut(voices: list[np.ndarray], piece: Piece, **fields) -> Texture:

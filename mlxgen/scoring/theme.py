@@ -12,6 +12,7 @@ from mlxgen.scoring.texture import Notes
 
 THEME_INTERVALS = 6     # a theme is up to seven notes
 SHORTEST = 3
+BEST_SHARE = 32         # one place in so many: a fugue's entries are about as rare
 SHUFFLES = 16
 NULL_SEED = 1725        # Gradus ad Parnassum
 
@@ -51,10 +52,10 @@ def _orders(length: int) -> np.ndarray:
 def theme_recall(music: Music) -> Measure:
     """How much better the music recalls its opening theme than shuffled themes, -1..1.
 
-    Similarity of the best eighth of all places with the theme (the first seven notes of the voice that
-    enters first), minus the same for 16 fixed shuffles of its steps: what any melody in that style would
-    reach. A step counts whole where it is equal, half where it is one degree off. The theme's own notes do
-    not count. In a chunk the theme is the context's opening.
+    Similarity of the best thirty-second of all places with the theme (the first seven notes of the voice
+    that enters first), minus the same for 16 fixed shuffles of its steps: what any melody in that style
+    would reach. A step counts whole where it is equal, half where it is one degree off. The theme's own
+    notes do not count. In a chunk the theme is the context's opening.
     """
     source = music.texture.notes if music.opening is None else music.opening
     if len(source.start) <= SHORTEST:
@@ -78,7 +79,7 @@ def theme_recall(music: Music) -> Measure:
         apart = np.abs(ours - theirs)
         likeness += (apart == 0) + np.float32(0.5) * ((apart == 1) & ((ours > 0) == (theirs > 0)))
     likeness /= len(theme)
-    top = max(len(runs) // 8, 1)
+    top = max(len(runs) // BEST_SHARE, 1)
     best = np.partition(likeness, len(runs) - top, axis=1)[:, -top:].mean(axis=1)
     places = np.flatnonzero(likeness[0] >= 0.9)
     return Measure(float(best[0] - best[1:].mean()) * len(runs), len(runs), notes.start[index[places] - 1],

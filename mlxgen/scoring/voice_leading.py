@@ -191,11 +191,11 @@ def wide_spacing(music: Music) -> Measure:
 
 
 def legality(music: Music) -> Measure:
-    """Notes that cannot be sung: two at once in one voice, no length, outside MIDI's 0..127; per note."""
+    """Notes that begin while their voice still holds another, per note: nobody sings two at once."""
     texture = music.texture
     late = [(tick, voice) for tick, voice in texture.overlaps if tick >= texture.seam_ticks]
     rows = np.array(late, dtype=np.int64).reshape(-1, 2)
-    return Measure(len(rows) + texture.faults, max(texture.note_count, 1), rows[:, 0], rows[:, 1:])
+    return Measure(len(rows), max(texture.note_count, 1), rows[:, 0], rows[:, 1:])
 
 
 def joint_leaps(music: Music) -> Measure:

@@ -64,5 +64,10 @@ def wrong_notes(music: Music) -> Measure:
     notes = music.texture.notes
     excess = np.maximum(strange - music.reference.note_rare[music.family], 0) * music.texture.new_notes
     index = np.flatnonzero(excess)
-    return Measure(float(excess.sum()), music.texture.note_count, notes.start[index], notes.voice[index, None],
-                   excess[index])
+    return Measure(
+        float(excess.sum()),
+        music.texture.note_count,
+        notes.start[index],
+        notes.voice[index, None],
+        excess[index],
+    )

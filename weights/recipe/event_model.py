@@ -12,9 +12,7 @@ tables have not seen.
 from __future__ import annotations
 
 import argparse
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,73 +33,11 @@ from mlxgen.scoring.score import applies, measure
 from mlxgen.scoring.texture import Texture, make_texture
 from mlxgen.scoring.wrong_notes import VIEWS, note_views
 
-from .content import ContentIndex, content_hash, shingles
-from .sources import Entry, music21_files, read_counterpoint, read_jsb, read_music21, read_openscore
+from .event_corpus import FAMILIES, FOLDS, Sample, entries, split_corpus
 
-FAMILIES = ("chorale", "polyphony", "quartet", "motet")
-HELD_OUT = 0.2
-FOLDS = 5
 CHUNKS_PER_PIECE = 2
 RARE_QUANTILE = 0.98
 SEED = 1725
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A piece of the corpus: its family, fold (-1: not for training) and split name."""
-
-    name: str
-    family: int
-    fold: int
-    split: str
-    piece: Piece
-
-
-def family_of_form(form: str | None) -> int:
-    return {"chorale": 0, "quartet": 2, "motet": 3}.get(form, 1)
-
-
-def _file_of(entry: Entry) -> str:
-    return entry.name.split("#")[0]
-
-
-def _fold(name: str) -> int:
-    return zlib.crc32(name.encode()) % FOLDS
-
-
-def entries(corpus: Path) -> Iterator[tuple[str | None, Entry]]:
-    """(JSB split or None, Entry) of everything there is; music21 only where it is installed."""
-    yield from read_jsb(corpus / "Jsb16thSeparated.json")
-    yield from ((None, entry) for entry in read_counterpoint(corpus / "counterpoint"))
-    for path in sorted((corpus / "openscore").rglob("*.mxl")):
-        yield from ((None, entry) for entry in read_openscore(path))
-    for path in music21_files():
-        yield from ((None, entry) for entry in read_music21(path))
-
-
-def split_corpus(rows: list[tuple[str | None, Entry]]) -> list[Sample]:
-    """Assign splits and folds; a chorale in two sources gets one fold, one of valid or test no second source.
-    """
-    index = ContentIndex()
-    names = {}
-    for split, entry in rows:
-        if split is not None:
-            index.add(entry.name, shingles(entry.piece))
-            names[entry.name] = split
-    samples = []
-    for split, entry in rows:
-        family, fold_name = family_of_form(entry.form), _file_of(entry)
-        if split is None and entry.form == "chorale":
-            found = index.find(shingles(entry.piece))
-            split = "train" if found is None else f"music21 {names[found[0]]}"
-            split = "train" if split == "music21 train" else split
-            fold_name = found[0] if found else fold_name
-        elif split is None:
-            held_out = int(content_hash(_file_of(entry))[:8], 16) < HELD_OUT * 2**32
-            split = "test" if held_out else "train"
-        fold = _fold(fold_name) if split == "train" else -1
-        samples.append(Sample(entry.name, family, fold, split, entry.piece))
-    return samples
 
 
 def fit_profiles(textures: list[Texture], rounds: int = 3) -> np.ndarray:
@@ -127,7 +63,8 @@ def count_events(heard: list[dict], families: np.ndarray) -> dict[str, np.ndarra
             own = [row[name] for row, at in zip(heard, families, strict=True) if at == family]
             code = np.concatenate([channel.context * outcomes + channel.outcome for channel in own] or [[]])
             table[family] = np.bincount(code.astype(np.int64), minlength=contexts * outcomes).reshape(
-                contexts, outcomes)
+                contexts, outcomes
+            )
         arrays[f"count/{name}"] = table
     for family, name in enumerate(FAMILIES):
         own = [row["harmony"] for row, at in zip(heard, families, strict=True) if at == family]
@@ -153,19 +90,27 @@ def fit_families(textures: list[Texture], families: np.ndarray) -> dict[str, np.
         pitch = np.concatenate([texture.notes.pitch for texture in own_textures])
         for which in range(3):
             ranges[family, which] = np.quantile(pitch[role == which], (0.01, 0.99))
-    return {"family_mean": np.array(mean), "family_precision": np.array(precision),
-            "family_log_precision": np.array(log_precision), "ranges": ranges}
+    return {
+        "family_mean": np.array(mean),
+        "family_precision": np.array(precision),
+        "family_log_precision": np.array(log_precision),
+        "ranges": ranges,
+    }
 
 
 def empty_calibration() -> dict[str, np.ndarray]:
     """Placeholders under which a first reference can be made, to measure what replaces them."""
     count = len(FAMILIES)
-    return {"rare": np.full((count, len(events.CHANNELS)), 8.0), "metrics": np.array(list(METRICS)),
-            "calibration": np.ones((count, len(METRICS), 4)), "worst_line": np.zeros((count, 2)),
-            "bar_lines": np.stack([np.zeros((count, len(FEATURES))), np.ones((count, len(FEATURES)))], axis=1),
-            "seam_weights": np.ones(len(FEATURES)) / len(FEATURES),
-            "note_views": np.stack([np.zeros((count, len(VIEWS))), np.ones((count, len(VIEWS)))], axis=1),
-            "note_rare": np.full(count, 8.0)}
+    return {
+        "rare": np.full((count, len(events.CHANNELS)), 8.0),
+        "metrics": np.array(list(METRICS)),
+        "calibration": np.ones((count, len(METRICS), 4)),
+        "worst_line": np.zeros((count, 2)),
+        "bar_lines": np.stack([np.zeros((count, len(FEATURES))), np.ones((count, len(FEATURES)))], axis=1),
+        "seam_weights": np.ones(len(FEATURES)) / len(FEATURES),
+        "note_views": np.stack([np.zeros((count, len(VIEWS))), np.ones((count, len(VIEWS)))], axis=1),
+        "note_rare": np.full(count, 8.0),
+    }
 
 
 class Recipe:
@@ -177,10 +122,16 @@ class Recipe:
         self.families = np.array([sample.family for sample in self.samples])
         self.folds = np.array([sample.fold for sample in self.samples])
         self.profiles = fit_profiles(self.textures)
-        self.heard = [events.make_events(texture, local_keys(texture, self.profiles)) for texture in self.textures]
+        self.heard = [
+            events.make_events(texture, local_keys(texture, self.profiles)) for texture in self.textures
+        ]
         self.prints = [np.unique(fingerprints(texture)[0]) for texture in self.textures]
-        self.fixed = {"families": np.array(FAMILIES), "profiles": self.profiles,
-                      **fit_families(self.textures, self.families), **empty_calibration()}
+        self.fixed = {
+            "families": np.array(FAMILIES),
+            "profiles": self.profiles,
+            **fit_families(self.textures, self.families),
+            **empty_calibration(),
+        }
 
     def reference(self, without: int | None) -> Reference:
         """Tables of all training pieces but one fold."""
@@ -212,11 +163,16 @@ class Recipe:
         nats = [[[] for _ in events.CHANNELS] for _ in FAMILIES]
         for at, sample in enumerate(self.samples):
             model = held_out[sample.fold].model(sample.family)
-            for place, (name, values) in enumerate(sorted(model.surprisal(self.heard[at]).items(),
-                                                          key=lambda item: events.CHANNELS.index(item[0]))):
+            for place, (name, values) in enumerate(
+                sorted(
+                    model.surprisal(self.heard[at]).items(), key=lambda item: events.CHANNELS.index(item[0])
+                )
+            ):
                 assert events.CHANNELS[place] == name
                 nats[sample.family][place].append(values)
-        return np.array([[np.quantile(np.concatenate(values), RARE_QUANTILE) for values in row] for row in nats])
+        return np.array(
+            [[np.quantile(np.concatenate(values), RARE_QUANTILE) for values in row] for row in nats]
+        )
 
     def _notes(self, held_out: list[Reference]) -> None:
         """How surprising real notes are in each view, and what one in a hundred adds up to."""
@@ -228,8 +184,12 @@ class Recipe:
         tables = [np.concatenate(row) for row in rows]
         statistics = [(np.nanmean(table, axis=0), np.nanstd(table, axis=0)) for table in tables]
         self.fixed["note_views"] = np.array(statistics)
-        self.fixed["note_rare"] = np.array([np.quantile(np.nan_to_num((table - mean) / spread).sum(axis=1), 0.99)
-                                            for table, (mean, spread) in zip(tables, statistics, strict=True)])
+        self.fixed["note_rare"] = np.array(
+            [
+                np.quantile(np.nan_to_num((table - mean) / spread).sum(axis=1), 0.99)
+                for table, (mean, spread) in zip(tables, statistics, strict=True)
+            ]
+        )
 
     def _seams(self, held_out: list[Reference]) -> None:
         """Statistics of real bar lines by family, and the discriminant between them and planted seams."""
@@ -250,18 +210,29 @@ class Recipe:
             table = np.concatenate(rows)
             statistics.append((np.nanmean(table, axis=0), np.maximum(np.nanstd(table, axis=0), 1e-3)))
         self.fixed["bar_lines"] = np.array(statistics)
-        standard = [[np.clip(np.nan_to_num((np.concatenate(rows[family]) - statistics[family][0])
-                                           / statistics[family][1]), -4, 8) for family in range(len(FAMILIES))]
-                    for rows in (real, planted)]
+        standard = [
+            [
+                np.clip(
+                    np.nan_to_num(
+                        (np.concatenate(rows[family]) - statistics[family][0]) / statistics[family][1]
+                    ),
+                    -4,
+                    8,
+                )
+                for family in range(len(FAMILIES))
+            ]
+            for rows in (real, planted)
+        ]
         usual = np.concatenate([table[:: max(len(table) // 4000, 1)] for table in standard[0]])
         seams = np.concatenate(standard[1])
         within = (np.cov(usual.T) + np.cov(seams.T)) / 2
-        weights = np.linalg.solve(within + 0.05 * np.eye(len(within)), seams.mean(axis=0) - usual.mean(axis=0))
+        weights = np.linalg.solve(
+            within + 0.05 * np.eye(len(within)), seams.mean(axis=0) - usual.mean(axis=0)
+        )
         self.fixed["seam_weights"] = weights / (usual @ weights).std()
 
     def _worst(self, held_out: list[Reference]) -> np.ndarray:
-        """(F, 2) offset and slope of the worst bar line's score against the logarithm of how many there are.
-        """
+        """(F, 2) offset and slope of the worst bar line's score against the log of how many there are."""
         rows = [[] for _ in FAMILIES]
         for at, sample in enumerate(self.samples):
             _, scores = seam_scores(self._music(held_out, at))
@@ -294,13 +265,16 @@ class Recipe:
                 totals = np.array([one.total for one in found])
                 exposures = np.array([one.exposure for one in found], dtype=float)
                 counting = METRICS[name].kind == "count"
-                table[family, place] = (fit_counts(totals, exposures) if counting
-                                        else fit_means(totals / exposures, exposures))
+                table[family, place] = (
+                    fit_counts(totals, exposures) if counting else fit_means(totals / exposures, exposures)
+                )
         return table
 
 
 def _try_splice(piece: Piece, others: list[Piece], random: np.random.Generator) -> tuple[Piece, int] | None:
-    fitting = [other for other in others if len(other.voices) == len(piece.voices) and other.meter == piece.meter]
+    fitting = [
+        other for other in others if len(other.voices) == len(piece.voices) and other.meter == piece.meter
+    ]
     if len(fitting) < 3 or piece.length_bars < 6:
         return None
     return splice_at_seam(piece, fitting, random, same_key=bool(random.integers(2)))
@@ -316,8 +290,12 @@ def _views(piece: Piece, random: np.random.Generator) -> Iterator[dict]:
             continue
         begin = int(random.integers(4, bars - size + 1)) * piece.bar_ticks
         end = begin + size * piece.bar_ticks
-        yield {"piece": piece.between(begin, end), "context": piece.between(0, begin), "last": False,
-               "seam_ticks": begin}
+        yield {
+            "piece": piece.between(begin, end),
+            "context": piece.between(0, begin),
+            "last": False,
+            "seam_ticks": begin,
+        }
 
 
 def compact(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,0 +1,154 @@
+"""What the scorer's bench counts with: by hand, and each corruption spoils what it says and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from handmade_chorale import CHORALE, long_chorale
+
+from bench import corruptions
+from bench.adversaries import TypicalFakes, make_copy, mean_surprisal
+from bench.fang import FEATURES, Judge, distance, quality
+from bench.score_corpus import piece_of_frames
+from bench.score_quality import CLAIMS, TARGETS, make_rows
+from bench.score_statistics import auc, bootstrap, spearman, variance_shares
+from mlxgen.scoring.metrics import DIMENSIONS
+from mlxgen.scoring.score import score
+
+BAR = 1920
+
+
+def random():
+    return np.random.default_rng(7)
+
+
+def test_auc_by_hand():
+    assert auc([3, 2], [1, 0]) == 1.0
+    assert auc([0], [1]) == 0.0
+    assert auc([1, 1], [1]) == 0.5
+    assert auc([2, 0], [1]) == 0.5
+
+
+def test_spearman_sees_order_only():
+    assert spearman([1, 2, 3], [1, 10, 11]) == pytest.approx(1.0)
+    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1.0)
+    assert spearman([1, 2, 3], [5, 5, 5]) == 0.0
+
+
+def test_bootstrap_holds_the_truth_and_repeats():
+    sample = np.random.default_rng(1).normal(5, 1, 200)
+    low, high = bootstrap(np.mean, sample)
+    assert low < 5.05 and high > 4.95 and high - low < 0.4
+    assert (low, high) == bootstrap(np.mean, sample)
+
+
+def test_variance_shares_add_up_and_name_the_culprit():
+    generator = np.random.default_rng(0)
+    columns = {"loud": generator.normal(0, 3, 500), "quiet": generator.normal(0, 1, 500)}
+    shares = variance_shares(columns, columns["loud"] + columns["quiet"])
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["loud"] == pytest.approx(0.9, abs=0.05)
+
+
+def rhythm(piece):
+    return [[(note.start_ticks, note.duration_ticks) for note in voice] for voice in piece.voices]
+
+
+def test_corruptions_spoil_what_they_say():
+    jittered = corruptions.make_jitter(0.2)(CHORALE, random())
+    assert rhythm(jittered) == rhythm(CHORALE)
+    moved = [right.pitch - left.pitch for own, new in zip(CHORALE.voices, jittered.voices, strict=True)
+             for left, right in zip(own, new, strict=True)]
+    assert 0.1 < np.mean(np.array(moved) != 0) < 0.3 and set(moved) <= {-2, -1, 0, 1, 2}
+    shuffled = corruptions.shuffled(CHORALE, random())
+    assert rhythm(shuffled) == rhythm(CHORALE)
+    for own, new in zip(CHORALE.voices, shuffled.voices, strict=True):
+        assert Counter(note.pitch for note in own) == Counter(note.pitch for note in new)
+    higher = corruptions.tenor_semitone_up(CHORALE, random())
+    assert [new == own for own, new in zip(CHORALE.voices, higher.voices, strict=True)] == [True, True, False, True]
+
+
+def test_forced_fifths_touch_the_tenor_only_and_grow_with_the_share():
+    counts = []
+    for share in (0.05, 0.5):
+        spoiled = corruptions.make_parallel_fifths(share)(CHORALE, random())
+        assert [spoiled.voices[at] for at in (0, 1, 3)] == [CHORALE.voices[at] for at in (0, 1, 3)]
+        counts.append(sum(finding.rule == "parallel fifths" for finding in score(spoiled).findings))
+    assert counts[0] < counts[1]
+
+
+def test_permuted_bars_are_the_same_bars_and_a_loop_is_two_of_them():
+    permuted = corruptions.bars_permuted(CHORALE, random())
+    assert Counter(map(str, corruptions.sections(permuted))) == Counter(map(str, corruptions.sections(CHORALE)))
+    loop = corruptions.sections(corruptions.looped(CHORALE, random()), 2)
+    assert len({str(span.voices) for span in loop}) == 1
+
+
+def test_a_splice_is_the_one_piece_and_then_the_other():
+    spliced, seam = corruptions.splice_at_seam(CHORALE, [long_chorale()], random())
+    assert seam % BAR == 0
+    for own, new in zip(CHORALE.voices, spliced.voices, strict=True):
+        kept = [note[::2] for note in new if note.start_ticks < seam]
+        assert kept == [note[::2] for note in own if note.start_ticks < seam]
+    with pytest.raises(ValueError, match="voices"):
+        corruptions.splice_at_seam(CHORALE, [CHORALE], random())
+
+
+def test_a_jump_leaves_four_bars_out():
+    jumped, _ = corruptions.jump_at_seam(long_chorale(), random())
+    assert jumped.length_ticks == long_chorale().length_ticks - 4 * BAR
+
+
+def test_every_row_is_made_and_every_claim_names_a_row():
+    assert set(make_rows([CHORALE])) == set(TARGETS)
+    assert set(CLAIMS) == set(DIMENSIONS)
+    assert {row for rows in CLAIMS.values() for row in rows} <= set(TARGETS)
+
+
+def test_wasserstein_distance_by_hand():
+    corpus = Counter(a=6, b=3, c=1)
+    assert distance(Counter(a=6, b=3, c=1), corpus) == pytest.approx(0)
+    assert distance(Counter(c=1), corpus) == pytest.approx(0.6 + 0.9)      # all mass moves to the last rank
+    assert distance(Counter(z=1), corpus) == pytest.approx(0.6 + 0.9 + 1)  # a category Bach has not
+    assert distance(Counter(), corpus) == 0
+
+
+def test_chord_qualities_ignore_root_and_octave():
+    assert quality([60, 64, 67]) == quality([55, 59, 74]) == "major"
+    assert quality([62, 65, 69, 72]) == "minor seventh"
+    assert quality([60, 61, 62]) == "other"
+
+
+def test_the_judge_prefers_its_bach():
+    judge = Judge([CHORALE, long_chorale()])
+    spoiled = corruptions.make_jitter(0.4)(CHORALE, random())
+    assert set(judge.features(CHORALE)) == set(FEATURES)
+    assert judge.grade(spoiled) > judge.grade(CHORALE) + 1
+
+
+def test_the_judge_never_saw_the_scorer():
+    """Picking and judging share no code: an import would let one leak into the other."""
+    import ast
+    import inspect
+
+    import bench.fang as fang
+    names = [node.module or "" for node in ast.walk(ast.parse(inspect.getsource(fang))) if isinstance(node, ast.ImportFrom)]
+    assert names and not [name for name in names if "scoring" in name]
+
+
+def test_fakes_are_more_typical_than_what_they_are_made_of():
+    fakes = TypicalFakes([CHORALE, long_chorale()], tries=6)
+    made = fakes(CHORALE, random())
+    alone = TypicalFakes([CHORALE, long_chorale()], tries=1)
+    usual = np.mean([mean_surprisal(alone(CHORALE, np.random.default_rng(seed))) for seed in range(6)])
+    assert mean_surprisal(made) < usual and len(made.voices) == 4
+    copied = make_copy([CHORALE])(long_chorale(), random())
+    assert rhythm(copied) == rhythm(CHORALE)
+
+
+def test_frames_become_notes():
+    piece = piece_of_frames([[72, 67, 64, 48]] * 4 + [[74, 67, 64, 48]] * 2 + [[-1, 67, 64, 48]] * 2)
+    assert [tuple(note) for note in piece.voices[0]] == [(0, 480, 72), (480, 240, 74)]
+    assert [tuple(note) for note in piece.voices[3]] == [(0, 960, 48)]

@@ -1,0 +1,78 @@
+"""The scorer's corpus: every piece with its family of texture, its split, and its fold if it is for training.
+
+Chorales: the train split of the JSB frames, and music21's versions of chorales unless their content matches a
+piece of the valid or test split. Other pieces: those whose file name does not hash into the held-out fifth.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlxgen.music.piece import Piece
+
+from .content import ContentIndex, content_hash, shingles
+from .sources import Entry, music21_files, read_counterpoint, read_jsb, read_music21, read_openscore
+
+FAMILIES = ("chorale", "polyphony", "quartet", "motet")
+HELD_OUT = 0.2
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A piece of the corpus: its family, fold (-1: not for training) and split name."""
+
+    name: str
+    family: int
+    fold: int
+    split: str
+    piece: Piece
+
+
+def family_of_form(form: str | None) -> int:
+    return {"chorale": 0, "quartet": 2, "motet": 3}.get(form, 1)
+
+
+def _file_of(entry: Entry) -> str:
+    return entry.name.split("#")[0]
+
+
+def _fold(name: str) -> int:
+    return zlib.crc32(name.encode()) % FOLDS
+
+
+def entries(corpus: Path) -> Iterator[tuple[str | None, Entry]]:
+    """(JSB split or None, Entry) of everything there is; music21 only where it is installed."""
+    yield from read_jsb(corpus / "Jsb16thSeparated.json")
+    yield from ((None, entry) for entry in read_counterpoint(corpus / "counterpoint"))
+    for path in sorted((corpus / "openscore").rglob("*.mxl")):
+        yield from ((None, entry) for entry in read_openscore(path))
+    for path in music21_files():
+        yield from ((None, entry) for entry in read_music21(path))
+
+
+def split_corpus(rows: list[tuple[str | None, Entry]]) -> list[Sample]:
+    """Assign splits and folds; a chorale in two sources gets one fold; valid and test, one source."""
+    index = ContentIndex()
+    names = {}
+    for split, entry in rows:
+        if split is not None:
+            index.add(entry.name, shingles(entry.piece))
+            names[entry.name] = split
+    samples = []
+    for split, entry in rows:
+        family, fold_name = family_of_form(entry.form), _file_of(entry)
+        if split is None and entry.form == "chorale":
+            found = index.find(shingles(entry.piece))
+            split = "train" if found is None else f"music21 {names[found[0]]}"
+            split = "train" if split == "music21 train" else split
+            fold_name = found[0] if found else fold_name
+        elif split is None:
+            held_out = int(content_hash(_file_of(entry))[:8], 16) < HELD_OUT * 2**32
+            split = "test" if held_out else "train"
+        fold = _fold(fold_name) if split == "train" else -1
+        samples.append(Sample(entry.name, family, fold, split, entry.piece))
+    return samples

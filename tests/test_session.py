@@ -10,6 +10,7 @@ import pytest
 from fake_engine import FakeEngine
 from jack import is_on, sounding
 
+from mlxgen.music.decode import Decoder, decode
 from mlxgen.music.piece import Note
 from mlxgen.music.prompt import Conditioning
 from mlxgen.music.theory import Key
@@ -191,7 +192,6 @@ def test_a_key_change_sounds_from_the_next_bar_line_and_not_before(vocab):
     assert show.session.key == Key(7, "major")
     # The history is the same music, spelled in the new key.
     heard = {row for row in show.sent() if resets[-1]["start_ticks"] <= row[0] < line}
-    from mlxgen.music.decode import Decoder
     decoder = Decoder(vocab)
     spelled = [
         note for token in [*resets[-1]["pinned"], *resets[-1]["history"]] for note in decoder.feed(token)
@@ -294,6 +294,26 @@ def test_a_theme_opens_and_is_recalled_in_the_next_voice(vocab):
     assert show.sent() == show.replayed()
     pitches = [pitch for _, pitch in show.sent()]
     assert any(pitches[n:n + 1] == [60] for n in range(4, len(pitches)))
+
+
+def test_a_given_theme_stays_in_front_of_every_later_context(vocab):
+    theme = (
+        Note(0, 480, 60),
+        Note(480, 240, 63),
+        Note(720, 240, 67),
+        Note(960, 960, 72),
+        Note(1920, 480, 60),
+    )
+    show = Show(vocab, theme=theme)
+    show.run(9)
+    show.control("style", "classical")
+    show.run(4)
+    first, second = [entry for entry in show.journal if entry["op"] == "reset"]
+    assert first["pin_more"] > 15
+    piece = decode(second["pinned"], vocab)
+    assert [note.pitch for note in piece.voices[0]] == [note.pitch for note in theme]
+    assert second["history"][0] == vocab["BAR"]
+    assert show.sent() == show.replayed()
 
 
 def test_a_pause_stops_generation_and_it_goes_on(vocab):

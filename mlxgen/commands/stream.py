@@ -99,10 +99,10 @@ def command(**values) -> None:
 def make_stream_settings(values: dict):
     """The command's options -> StreamSettings; makes the session's folder."""
     from mlxgen.music.theory import Key
-    from mlxgen.perform.conductor import StreamSettings
     from mlxgen.perform.player import PlayerSettings
     from mlxgen.perform.ports import PortSpec
     from mlxgen.perform.session import SessionSettings
+    from mlxgen.perform.troupe import StreamSettings
     from mlxgen.perform.velocity import VelocityShape
     from mlxgen.sampling.rules import RuleSet
 

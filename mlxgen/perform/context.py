@@ -41,10 +41,14 @@ class Context:
         """How many ids can be taken back."""
         return len(self._snapshots)
 
-    def reset(self, pinned: Sequence[int], history: Sequence[int], start_ticks: int, seed: int) -> None:
-        """Begin anew with `pinned` and a `history` whose first id stands at `start_ticks`."""
+    def reset(self, pinned: Sequence[int], history: Sequence[int], start_ticks: int, seed: int,
+              pin_more: int = 0) -> None:
+        """Begin anew with `pinned` and a `history` whose first id stands at `start_ticks`.
+
+        `pin_more` ids after the pinned ones never leave the engine's context either.
+        """
         self._flush_journal()
-        self.engine = self._make_engine(len(pinned), seed)
+        self.engine = self._make_engine(len(pinned) + pin_more, seed)
         self.engine.prefill([*pinned, *history])
         self.decoder = Decoder(self.vocab, keep_notes=False)
         for token in pinned:
@@ -56,7 +60,7 @@ class Context:
             self.ids.append(token)
             self.ticks.append(self.now_ticks)
         self._journal({"op": "reset", "pinned": list(pinned), "history": list(history),
-                       "start_ticks": start_ticks, "seed": seed})
+                       "start_ticks": start_ticks, "seed": seed, "pin_more": pin_more})
 
     def step(self) -> tuple[int, Voiced]:
         """Draw one id: (id, the notes it completes)."""

@@ -66,13 +66,14 @@ class Control:
     def to_unit(self, value) -> float:
         """A value -> the fader's place, 0..1."""
         if self.kind == "choice":
-            return self.choices.index(value) / max(1, len(self.choices) - 1)
+            return self.choices.index(value) / max(1, len(self.choices) - 1) if value else 0.0
         return (value - self.low) / (self.high - self.low)
 
     def moved(self, value, steps: int):
         """The value `steps` steps further, held at the ends; choices go round."""
         if self.kind == "choice":
-            return self.choices[(self.choices.index(value) + steps) % len(self.choices)]
+            place = self.choices.index(value) if value else -1 if steps > 0 else 0
+            return self.choices[(place + steps) % len(self.choices)]
         if self.kind == "switch":
             return 1 - int(value)
         moved = round((value + steps * self.step) / self.step) * self.step
@@ -140,13 +141,18 @@ def controls_for(vocab: Vocab) -> dict[str, Control]:
     return result
 
 
+DEFAULTS = {"temperature": 0.9, "min_p": 0.03, "tempo": 80.0}
+
+
 class Desk:
     """The present value of every control. `turn(name, value)` checks it and gives it to `route`."""
 
     def __init__(self, controls: dict[str, Control], values: dict, route):
         self.controls, self._route = controls, route
         self.values = {
-            name: control.check(values.get(name, _default(control))) for name, control in controls.items()
+            name: None if values.get(name) is None and control.kind == "choice"     # not said
+            else control.check(values.get(name, DEFAULTS.get(name, 0)))
+            for name, control in controls.items()
         }
 
     def turn(self, name: str, value, source: str):
@@ -170,11 +176,3 @@ class Desk:
                 self.turn(control.name, value, "keyboard")
                 return True
         return False
-
-
-def _default(control: Control):
-    if control.kind == "choice":
-        return control.choices[0]
-    return {"temperature": 0.9, "min_p": 0.03, "tempo": 80.0}.get(
-        control.name, 0 if control.kind != "action" else 1
-    )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from mlxgen.music.piece import Note
 from mlxgen.music.theory import TICKS_PER_QUARTER, beat_ticks
+from mlxgen.perform import mac
 from mlxgen.perform.log import SessionLog
 from mlxgen.perform.processes import prefer_generator, redirect_errors
 from mlxgen.perform.session import Session, SessionSettings
@@ -142,10 +143,18 @@ class Worker:
             if session.advance(position):
                 self.step_s.append(time.monotonic() - began_s)
             else:
+                self.keep_warm()
                 supervisor.poll(IDLE_S)
             if began_s - self._told_s > STATUS_S:
                 self._told_s = began_s
                 self.tell(("status", self.status(session, position)))
+
+    def keep_warm(self) -> None:
+        """A GPU that rests for a moment slows down, and the next ids come late."""
+        if mac.IS_MAC:
+            import mlx.core as mx
+
+            mx.eval(mx.zeros(1) + 1)
 
     def position(self, link: PlayerLink, now_s: float) -> Position:
         position = self.given.shared.position(now_s)

@@ -134,6 +134,7 @@ def change_port(player: Player, spec: PortSpec, opened: bool) -> None:
         for message in panic_messages():
             player.port.send(message)
         player.shared.set("port_open", 1)
+        player.shared.set("port_seen", 1)
     else:
         player.shared.set("port_open", 0)
         player.port.close()

@@ -75,7 +75,8 @@ class _Replayer:
     def _on_reset(self, entry: dict) -> None:
         self._kept += [note for notes in self._taken for note in notes]
         self._taken = []
-        self.context.reset(entry["pinned"], entry["history"], entry["start_ticks"], entry["seed"])
+        self.context.reset(entry["pinned"], entry["history"], entry["start_ticks"], entry["seed"],
+                           entry["pin_more"])
 
     def _on_draw(self, entry: dict) -> None:
         self._engine.waiting = list(entry["ids"])

@@ -203,7 +203,7 @@ def _cell(control, value) -> tuple[str, str, str]:
         return keys, name, ""
     if control.kind == "switch":
         return keys, name, "on" if value else "off"
-    return keys, name, f"{value:g}" if control.kind == "number" else str(value)
+    return keys, name, f"{value:g}" if control.kind == "number" else str(value or "-")
 
 
 class Keys:

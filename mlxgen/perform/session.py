@@ -29,6 +29,7 @@ from mlxgen.sampling.sampler import SamplingParams
 SEED_STEP = 1_000_003       # between the seeds of one session's contexts
 SWITCH_S = 0.3              # a change of context is begun at least so long before it is heard
 RESERVE_S = 0.15            # of which so much is kept for the first notes after the prefill
+THEME_IDS = 400             # the most of a theme that stays in the context for ever
 STUCK_IDS = 200             # so many ids without the clock moving, and it is moved
 CADENCE_BARS = 8            # asked to end, the music gets this long to find its own ending
 CHARACTER = ("style", "texture", "imitation", "harmonic_rhythm", "harmonic_tension", "chromaticism")
@@ -69,6 +70,7 @@ class Session:
         self.meter = self.conditioning.meter
         self.bar, self.beat = bar_ticks(self.meter), beat_ticks(self.meter)
         self.theme = list(settings.theme)
+        self._pins_theme = bool(settings.theme)
         self.resets = 0
         self.prefill_ids_per_s = settings.prefill_ids_per_s
         self._begin()
@@ -94,17 +96,22 @@ class Session:
         self._given: list[int] = []             # ids of the theme being played
         self._given_bar: int | None = None      # tick of its first bar
         if self.listening:
-            self._reset([], 0)
+            self._reset([], 0, pin_more=THEME_IDS)
             return
         opening = [self.vocab["BAR"], *([self.vocab["BEAT_1"]] if "BEAT_1" in self.vocab else [])]
-        self._reset([], 0)
-        self._emit(self.context.append(self._theme_ids(1) or opening))
+        theme_ids = self._theme_ids(1) if self.settings.theme else []
+        self._reset([], 0, pin_more=min(len(theme_ids), THEME_IDS))
+        self._emit(self.context.append(theme_ids or opening))
+        self._protected_tick = self.context.now_ticks
 
-    def _reset(self, history: list[int], start_ticks: int) -> None:
+    def _reset(self, history: list[int], start_ticks: int, pin_more: int = 0) -> None:
         """A new context. Its seed is new as well: positions begin again, and the draws must not."""
         began_s = self._now()
         pinned = make_prefix(self.conditioning, self.key, self.vocab)
-        self.context.reset(pinned, history, start_ticks, self.settings.seed + SEED_STEP * self.resets)
+        if history:
+            pinned += self._pinned_theme()
+        seed = self.settings.seed + SEED_STEP * self.resets
+        self.context.reset(pinned, history, start_ticks, seed, pin_more)
         self.resets += 1
         self.context.set_params(self.params)
         self.context.set_rules(self.rules)
@@ -116,6 +123,17 @@ class Session:
         """Panic: forget the music and begin again from the prefix, with other draws."""
         self.sink.flush()
         self._begin()
+
+    def _pinned_theme(self) -> list[int]:
+        """A theme that was given stays in front of every later context: its bars, without the next one's
+        opening.
+        """
+        if not self._pins_theme:
+            return []
+        bars = -(-max(note.end_ticks for note in self.theme) // self.bar)
+        ids = ids_until(self._piece(self.theme), bars * self.bar, self.vocab)
+        last_bar = len(ids) - 1 - ids[::-1].index(self.vocab["BAR"])
+        return ids[:last_bar] if last_bar <= THEME_IDS else []
 
     def _theme_ids(self, voice: int, shift: int = 0) -> list[int]:
         if not self.theme:
@@ -250,7 +268,7 @@ class Session:
         found = key_of(notes) if over and self.settings.find_key else self.key
         if self._given_bar != first_bar or found != self.key:
             self.key, self._given, self._given_bar = found, [], first_bar
-            self._reset([], first_bar)
+            self._reset([], first_bar, pin_more=THEME_IDS)
         theme = [note._replace(start_ticks=note.start_ticks - first_bar) for note in notes]
         if not over:
             return self._give(encode_events(self._piece(theme[:-1]), self.vocab) if theme[:-1] else [])
@@ -260,7 +278,7 @@ class Session:
             * self.bar
         )
         self._give(ids_until(self._piece(theme), answer - first_bar, self.vocab))
-        self.theme = theme
+        self.theme, self._pins_theme = theme, True
         self.listening, self.started, self._posted_tick = False, True, answer
         self._given_bar = None
 

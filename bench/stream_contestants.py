@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from bench.peers.rotating import make_rotating_cache
 from mlxgen.model.attention import Part, attend_block
 from mlxgen.model.transformer import Model
 
@@ -79,10 +80,8 @@ def run_mlx_lm(model: Model, ids: np.ndarray, setting: Setting) -> Iterator[np.n
     """mlx-lm's RotatingKVCache under our layers, one token at a time, two rows: with the prefix kept, and
     without (upstream's eviction: the oldest token goes, whatever it is). Keys keep the position at which
     they were fed, as there; the angles are our exact ones, so that the cache alone is judged."""
-    from mlx_lm.models.cache import RotatingKVCache
-
     size = setting.prefix + setting.window
-    caches = [[RotatingKVCache(max_size=size, keep=keep) for keep in (setting.prefix, 0)]
+    caches = [[make_rotating_cache(size, keep) for keep in (setting.prefix, 0)]
               for _ in model.blocks]
 
     def steps() -> Iterator[mx.array]:

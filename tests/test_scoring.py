@@ -135,10 +135,12 @@ def test_wrong_notes_are_found_in_their_bars_and_voices():
         planted = [*alto[:at], note._replace(pitch=note.pitch + 6), *alto[at + 1 :]]
         result = score(replace(CHORALE, voices=[CHORALE.voices[0], planted, *CHORALE.voices[2:]]))
         found += any(
-            finding.rule == "wrong notes" and finding.bar == note.start_ticks // BAR + 1 and finding.voices == (2,)
+            finding.rule == "wrong notes"
+            and finding.bar == note.start_ticks // BAR + 1
+            and finding.voices == (2,)
             for finding in result.findings
         )
-    assert found / len(alto) > 0.5      # a tritone off; some are chords all the same
+    assert found / len(alto) > 0.5  # a tritone off; some are chords all the same
     assert not [finding for finding in score(CHORALE).findings if finding.rule == "wrong notes"]
 
 

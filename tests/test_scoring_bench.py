@@ -59,15 +59,23 @@ def rhythm(piece):
 def test_corruptions_spoil_what_they_say():
     jittered = corruptions.make_jitter(0.2)(CHORALE, random())
     assert rhythm(jittered) == rhythm(CHORALE)
-    moved = [right.pitch - left.pitch for own, new in zip(CHORALE.voices, jittered.voices, strict=True)
-             for left, right in zip(own, new, strict=True)]
+    moved = [
+        right.pitch - left.pitch
+        for own, new in zip(CHORALE.voices, jittered.voices, strict=True)
+        for left, right in zip(own, new, strict=True)
+    ]
     assert 0.1 < np.mean(np.array(moved) != 0) < 0.3 and set(moved) <= {-2, -1, 0, 1, 2}
     shuffled = corruptions.shuffled(CHORALE, random())
     assert rhythm(shuffled) == rhythm(CHORALE)
     for own, new in zip(CHORALE.voices, shuffled.voices, strict=True):
         assert Counter(note.pitch for note in own) == Counter(note.pitch for note in new)
     higher = corruptions.tenor_semitone_up(CHORALE, random())
-    assert [new == own for own, new in zip(CHORALE.voices, higher.voices, strict=True)] == [True, True, False, True]
+    assert [new == own for own, new in zip(CHORALE.voices, higher.voices, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_forced_fifths_touch_the_tenor_only_and_grow_with_the_share():
@@ -81,7 +89,9 @@ def test_forced_fifths_touch_the_tenor_only_and_grow_with_the_share():
 
 def test_permuted_bars_are_the_same_bars_and_a_loop_is_two_of_them():
     permuted = corruptions.bars_permuted(CHORALE, random())
-    assert Counter(map(str, corruptions.sections(permuted))) == Counter(map(str, corruptions.sections(CHORALE)))
+    assert Counter(map(str, corruptions.sections(permuted))) == Counter(
+        map(str, corruptions.sections(CHORALE))
+    )
     loop = corruptions.sections(corruptions.looped(CHORALE, random()), 2)
     assert len({str(span.voices) for span in loop}) == 1
 
@@ -110,7 +120,7 @@ def test_every_row_is_made_and_every_claim_names_a_row():
 def test_wasserstein_distance_by_hand():
     corpus = Counter(a=6, b=3, c=1)
     assert distance(Counter(a=6, b=3, c=1), corpus) == pytest.approx(0)
-    assert distance(Counter(c=1), corpus) == pytest.approx(0.6 + 0.9)      # all mass moves to the last rank
+    assert distance(Counter(c=1), corpus) == pytest.approx(0.6 + 0.9)  # all mass moves to the last rank
     assert distance(Counter(z=1), corpus) == pytest.approx(0.6 + 0.9 + 1)  # a category Bach has not
     assert distance(Counter(), corpus) == 0
 
@@ -134,7 +144,12 @@ def test_the_judge_never_saw_the_scorer():
     import inspect
 
     import bench.fang as fang
-    names = [node.module or "" for node in ast.walk(ast.parse(inspect.getsource(fang))) if isinstance(node, ast.ImportFrom)]
+
+    names = [
+        node.module or ""
+        for node in ast.walk(ast.parse(inspect.getsource(fang)))
+        if isinstance(node, ast.ImportFrom)
+    ]
     assert names and not [name for name in names if "scoring" in name]
 
 

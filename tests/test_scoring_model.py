@@ -1,4 +1,5 @@
-"""The scorer's parts: probabilities that are probabilities, tails that are tails, keys, themes, seams, fingerprints."""
+"""The scorer's parts: probabilities that are probabilities, tails that are tails, keys, themes, seams,
+fingerprints."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def test_witten_bell_by_hand():
 
 
 def test_chords_seen_often_are_likelier_and_everything_is_possible():
-    chord = 0b000010010001          # tonic triad
+    chord = 0b000010010001  # tonic triad
     other = 7 * 4096 + 0b100010000100
     strange = 1 * 4096 + 0b000000000110
     before = np.array([chord, chord, chord, other])
@@ -61,7 +62,9 @@ def test_the_key_heard_is_the_key_played(tonic, mode):
     scale = [0, 2, 4, 5, 7, 9, 11, 12] if mode == 0 else [0, 2, 3, 5, 7, 8, 11, 12]
     chords = [[0, 4 - mode, 7], [5, 9 - mode, 12], [7, 11, 14], [0, 4 - mode, 7]]
     voices = [[Note(480 * at, 480, 60 + tonic + step) for at, step in enumerate(scale)]]
-    voices += [[Note(960 * at, 960, 48 + tonic + chord[row]) for at, chord in enumerate(chords)] for row in range(3)]
+    voices += [
+        [Note(960 * at, 960, 48 + tonic + chord[row]) for at, chord in enumerate(chords)] for row in range(3)
+    ]
     keys = local_keys(make_texture(Piece(voices)), load_reference().profiles)
     assert set(keys.tolist()) == {mode * 12 + tonic}
 
@@ -87,6 +90,7 @@ def test_events_do_not_depend_on_the_octave_or_the_transposition():
     def events(piece):
         texture = make_texture(piece)
         return make_events(texture, local_keys(texture, load_reference().profiles))
+
     here, there = events(CHORALE), events(CHORALE.transposed(5))
     for name in here:
         np.testing.assert_array_equal(here[name].outcome, there[name].outcome)
@@ -94,8 +98,12 @@ def test_events_do_not_depend_on_the_octave_or_the_transposition():
 
 
 def test_a_tactus_in_half_notes_is_heard_in_half_notes():
-    slow = Piece([[Note(2 * note.start_ticks, 2 * note.duration_ticks, note.pitch) for note in voice]
-                  for voice in CHORALE.voices])
+    slow = Piece(
+        [
+            [Note(2 * note.start_ticks, 2 * note.duration_ticks, note.pitch) for note in voice]
+            for voice in CHORALE.voices
+        ]
+    )
     assert (tactus(make_texture(CHORALE).notes), tactus(make_texture(slow).notes)) == (1.0, 2.0)
 
 
@@ -103,8 +111,8 @@ def test_a_tactus_in_half_notes_is_heard_in_half_notes():
 @given(st.integers(0, 300), st.floats(0.001, 500), st.floats(1e-4, 0.5), st.floats(0.05, 50))
 def test_count_tail_grows_with_the_count(count, exposure, rate, shape):
     here, more = (calibration.count_tail(total, exposure, rate, shape) for total in (count, count + 1))
-    assert 0 <= here and math.isfinite(more)
-    if not (count <= 60 < count + 1):       # there the normal tail takes over
+    assert here >= 0 and math.isfinite(more)
+    if not (count <= 60 < count + 1):  # there the normal tail takes over
         assert more >= here - 1e-9
 
 
@@ -114,11 +122,22 @@ def test_count_tail_by_hand():
     assert calibration.count_tail(0, 1.0, 1.0, 1.0) == 0
 
 
+def test_normal_tail_grows_without_end_or_jump():
+    values = [calibration.normal_tail(z) for z in (0.5, 2, 7.999, 8.001, 29.99, 30.01, 1e3, 1e9)]
+    assert values == sorted(values) and all(math.isfinite(value) for value in values)
+    assert values[3] - values[2] < 0.05 and values[5] - values[4] < 1
+    assert calibration.normal_tail(-3) == 0
+
+
 def test_mean_tail_is_two_sided_where_asked():
     parameters = np.array([1.0, 0.1, 0.2, 0.0])
-    assert calibration.mean_tail(1.4, 10, parameters, "high") == pytest.approx(-math.log(2 * 0.02275), rel=1e-3)
+    assert calibration.mean_tail(1.4, 10, parameters, "high") == pytest.approx(
+        -math.log(2 * 0.02275), rel=1e-3
+    )
     assert calibration.mean_tail(0.8, 10, parameters, "high") == 0
-    assert calibration.mean_tail(0.8, 10, parameters, "both") == calibration.mean_tail(1.4, 10, parameters, "both")
+    assert calibration.mean_tail(0.8, 10, parameters, "both") == calibration.mean_tail(
+        1.4, 10, parameters, "both"
+    )
     wide = np.array([1.0, 0.1, 0.2, 30.0])
     assert calibration.mean_tail(1.4, 10, wide, "high") < calibration.mean_tail(1.4, 1000, wide, "high")
 
@@ -143,11 +162,20 @@ def test_a_theme_that_comes_back_is_recalled():
     random = np.random.default_rng(3)
     theme = [0, 4, 7, 5, 9, 2, 0]
     filler = random.integers(0, 12, 60).tolist()
+
     def voice(steps, base, start):
         return [Note(start + 480 * at, 480, base + step) for at, step in enumerate(steps)]
-    imitated = Piece([voice(theme + filler, 67, 0), voice(theme + filler[::-1], 60, 4 * 480),
-                      voice(theme + filler, 55, 9 * 480)])
-    unrelated = Piece([voice(theme + filler, 67, 0), voice(filler[::-1], 60, 4 * 480), voice(filler, 55, 9 * 480)])
+
+    imitated = Piece(
+        [
+            voice(theme + filler, 67, 0),
+            voice(theme + filler[::-1], 60, 4 * 480),
+            voice(theme + filler, 55, 9 * 480),
+        ]
+    )
+    unrelated = Piece(
+        [voice(theme + filler, 67, 0), voice(filler[::-1], 60, 4 * 480), voice(filler, 55, 9 * 480)]
+    )
     recall = METRICS["theme recall"].function
     assert recall(make_music(imitated)).value > recall(make_music(unrelated)).value + 0.05
 
@@ -174,7 +202,9 @@ def test_fingerprints_know_a_piece_in_any_key_and_no_other():
 def test_a_copy_of_training_music_is_told():
     reference = load_reference()
     prints = fingerprints(make_texture(CHORALE))[0]
-    learnt = Reference({**reference.arrays, "prints": np.unique(np.concatenate([reference.arrays["prints"], prints]))})
+    learnt = Reference(
+        {**reference.arrays, "prints": np.unique(np.concatenate([reference.arrays["prints"], prints]))}
+    )
     original = METRICS["originality"].function
     assert original(make_music(CHORALE)).value < 0.2
     assert original(make_music(CHORALE, reference=learnt)).value == 1.0

@@ -10,6 +10,7 @@ import numpy as np
 from mlxgen.scoring.measure import Measure
 
 SLOPE_BELOW = 0.08  # how much usual nats count: enough to order two usual pieces
+EXACT_Z = 8.0
 LARGEST_Z = 30.0
 
 
@@ -45,11 +46,14 @@ def count_tail(total: float, exposure: float, rate: float, shape: float) -> floa
 
 
 def normal_tail(z: float) -> float:
-    """-log P(Z >= z) nats, with P(Z >= 0) counted as certain: 0 below the median, growing as z^2 / 2."""
+    """-log P(|Z| >= z) nats: 0 below the median, growing as z^2 / 2, from LARGEST_Z on only as log z."""
     if z <= 0:
         return 0.0
-    z = min(z, LARGEST_Z) + math.log1p(max(z - LARGEST_Z, 0.0))
-    return -math.log(math.erfc(z / math.sqrt(2)))
+    if z < EXACT_Z:
+        return -math.log(math.erfc(z / math.sqrt(2)))
+    near = min(z, LARGEST_Z)
+    # Mills' ratio: the tail of a normal is its density over z.
+    return near * near / 2 + math.log(near * math.sqrt(math.pi / 2)) + math.log1p(max(z - LARGEST_Z, 0.0))
 
 
 def mean_tail(value: float, exposure: float, parameters: np.ndarray, side: str) -> float:

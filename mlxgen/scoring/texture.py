@@ -252,6 +252,8 @@ def _cut(voices: list[np.ndarray], piece: Piece, **fields) -> Texture:
         inside = np.flatnonzero(rows[1:, 0] < rows[:-1, 0] + rows[:-1, 1]) + 1
         overlaps += [(int(rows[row, 0]), index) for row in inside]
     factor = tactus(notes)
-    beat = max(int(beat_ticks(piece.meter) * factor), 1)
+    beat, pulse = max(beat_ticks(piece.meter), 1), int(TICKS_PER_QUARTER * factor)
+    if (factor > 1 and beat < pulse) or (factor < 1 and beat > pulse):
+        beat = max(int(beat * factor), 1)       # a meter such as 4/2 already says that its beat is long
     return Texture(notes, onset, np.diff(edges), pitch, attack, piece.bar_ticks, beat,
-                   int(TICKS_PER_QUARTER * factor), piece.key, overlaps=tuple(overlaps), **fields)
+                   pulse, piece.key, overlaps=tuple(overlaps), **fields)

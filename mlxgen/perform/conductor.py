@@ -26,8 +26,9 @@ from mlxgen.perform.session import SessionSettings
 from mlxgen.perform.troupe import StreamSettings, Troupe
 
 TICK_S = 0.05
-WATCH_S = 0.5
+WATCH_S = 0.25
 RECORD_S = 1.0
+REOPEN_S = 0.5
 RESTARTS_A_MINUTE = 3
 
 
@@ -55,7 +56,7 @@ class Conductor:
         self.rows: list[tuple] = []         # of the roll, taken by the screen
         self.stopping = False
         self._restarts_s: list[float] = []
-        self._watched_s = self._recorded_s = 0.0
+        self._watched_s = self._recorded_s = self._reopened_s = 0.0
         self._port_was_gone = False
         self._pending: dict[str, tuple[Control, object]] = {}
         self._sources: dict = {}            # what else can be read: file -> function
@@ -178,7 +179,7 @@ class Conductor:
         now_s = time.monotonic()
         if now_s - self._watched_s >= WATCH_S:
             self._watched_s = now_s
-            self._watch_port()
+            self._watch_port(now_s)
             self.hands.watch()
         if now_s - self._recorded_s >= RECORD_S:
             self._recorded_s = now_s
@@ -259,16 +260,17 @@ class Conductor:
         self.troupe.start_player(self._player_now(), takes_over=True)
         self._pending["panic"] = self.controls["panic"], 1
 
-    def _watch_port(self) -> None:
+    def _watch_port(self, now_s: float) -> None:
         if not self.troupe.watcher.is_alive():
             self.troupe.start_watcher()
         open_now = bool(self.shared.get("port_open"))
         if open_now and not self.shared.get("port_seen"):
             self.note(f"port {self.port_name!r} is gone: playing on in silence")
             self.order("port", 0)
-        elif not open_now:
+        elif not open_now and now_s - self._reopened_s >= REOPEN_S:
+            self._reopened_s = now_s
             self.order("port", 1)
-        elif self._port_was_gone:
+        elif open_now and self._port_was_gone:
             self.note(f"port {self.port_name!r} is back")
         self._port_was_gone = not self.shared.get("port_open")
 

@@ -128,6 +128,12 @@ def make_client(kind: str, api: str, client: str, *queue_size: int):
     )
 
 
+def is_jack(client) -> bool:
+    import rtmidi
+
+    return client.get_current_api() == rtmidi.API_UNIX_JACK
+
+
 def list_ports(api: str = "auto") -> dict[str, list[str]]:
     """{"inputs": names we can listen to, "outputs": names we can play to}."""
     result = {}

@@ -1,7 +1,9 @@
 """Watching the port from a process of its own, because asking is slow or blind elsewhere.
 
-A JACK client goes on seeing the ports of a server that was killed, so each look needs a new client (some 20
-ms); CoreMIDI tells a process of new and vanished ports only while that process turns its run loop.
+A client of a JACK server that was killed goes on seeing its ports; only messages stop. So the watcher sends
+messages to itself: a server that carries none for a while is gone (opening a new client to find out fails on
+a busy machine with a living server, too). CoreMIDI tells a process of new and vanished ports only while that
+process turns its run loop.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import ctypes.util
 import multiprocessing
 import select
 import signal
+import time
 from dataclasses import dataclass, replace
 
 from mlxgen.perform import mac
@@ -18,6 +21,7 @@ from mlxgen.perform.ports import (
     CLIENT_NAME,
     SILENT,
     PortSpec,
+    is_jack,
     make_client,
     note_off,
     open_output,
@@ -26,7 +30,9 @@ from mlxgen.perform.ports import (
 from mlxgen.perform.processes import redirect_errors
 from mlxgen.perform.shared import Shared
 
-WATCH_S = 0.5
+WATCH_S = 0.2
+HEART_S = 1.2           # without a message for so long a server is gone; 2 s in all are allowed
+HEART = "heart"
 
 
 @dataclass(frozen=True)
@@ -43,41 +49,65 @@ class WatcherProcess:
 class PortWatcher:
     """`poll()` says whether the port is there. A virtual port is looked for itself: it goes with a JACK
     server.
+
+    `system_answers` is False while there is no MIDI system to ask.
     """
 
-    def __init__(self, spec: PortSpec, port_name: str):
-        self.spec, self.port_name = spec, port_name
-        self._kind = "MidiIn" if spec.name is None else "MidiOut"
-        self.system_answers = True      # False: there is no MIDI system to ask (no JACK server)
-        self._client = None
+    def __init__(self, spec: PortSpec, port_name: str, now=time.monotonic):
+        self.spec, self.port_name, self._now = spec, port_name, now
+        self.system_answers = True
+        self._outputs = self._inputs = None     # clients that list what can be played to, and listened to
+        self._jack = False
+        self._answered_s = 0.0
         self._pump = _make_run_loop_pump()
 
     def poll(self) -> bool:
         if self.spec.name == SILENT:
             return True
-        if self._client is None:
-            try:
-                self._client = make_client(self._kind, self.spec.api, f"{CLIENT_NAME}-watch")
-            except ValueError:
-                self.system_answers = False
-                return False
-        self.system_answers = True
+        if not self.system_answers:
+            self.close()            # takes a second where the server is dead, so the bad news went first
+        if self._outputs is None and not self._open():
+            self.system_answers = False
+            return False
         self._pump()
-        available = self._client.get_ports()
-        if _is_jack(self._client):
+        self.system_answers = not self._jack or self._heart_beats()
+        if not self.system_answers:
+            return False
+        client = self._inputs if self.spec.name is None else self._outputs
+        return any(self.port_name in name for name in client.get_ports())
+
+    def _open(self) -> bool:
+        try:
+            self._outputs = make_client("MidiOut", self.spec.api, f"{CLIENT_NAME}-watch")
+            self._inputs = make_client("MidiIn", self.spec.api, f"{CLIENT_NAME}-watch-in")
+        except ValueError:
             self.close()
-        return any(self.port_name in name for name in available)
+            return False
+        self._jack = is_jack(self._outputs)
+        if self._jack:
+            self._outputs.open_virtual_port(HEART)
+            names = self._inputs.get_ports()
+            mine = [number for number, name in enumerate(names) if name.endswith(f":{HEART}")]
+            if not mine:
+                self.close()
+                return False
+            self._inputs.open_port(mine[-1], "listen")
+            self._answered_s = self._now()
+        return True
+
+    def _heart_beats(self) -> bool:
+        """A message to ourselves came back within the last HEART_S: the server turns."""
+        self._outputs.send_message([0xBF, 119, 0])
+        while self._inputs.get_message() is not None:
+            self._answered_s = self._now()
+        return self._now() - self._answered_s < HEART_S
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.delete()
-            self._client = None
-
-
-def _is_jack(client) -> bool:
-    import rtmidi
-
-    return client.get_current_api() == rtmidi.API_UNIX_JACK
+        for client in (self._outputs, self._inputs):
+            if client is not None:
+                client.close_port()
+                client.delete()
+        self._outputs = self._inputs = None
 
 
 def _make_run_loop_pump():

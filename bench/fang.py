@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlxgen.music.piece import Piece
+from mlxgen.music.piece import Note, Piece
 from mlxgen.music.theory import SCALES
 
 FRAME_TICKS = 120
@@ -79,6 +79,18 @@ def quality(pitches: Iterable[int]) -> str:
     return "other"
 
 
+def merged(voice: Sequence[Note]) -> list[Note]:
+    """A voice with repeated pitches held, as frames have them: no edition's or model's habit of striking a
+    note again is then a difference to Bach."""
+    line: list[Note] = []
+    for note in voice:
+        if line and line[-1].pitch == note.pitch and line[-1].end_ticks >= note.start_ticks:
+            line[-1] = line[-1]._replace(duration_ticks=note.end_ticks - line[-1].start_ticks)
+        else:
+            line.append(note)
+    return line
+
+
 def _parallels(frames: np.ndarray) -> Histogram:
     found = Counter(fifth=0, octave=0)
     before, after = frames[:-1], frames[1:]
@@ -107,18 +119,19 @@ def _repeats(frames: np.ndarray) -> Histogram:
 def histograms(piece: Piece) -> tuple[str, dict[str, Histogram], int]:
     """(mode, histogram of every feature, number of notes) of a piece."""
     frames = frames_of(piece)
+    lines = [merged(voice) for voice in piece.voices]
     tonic, mode = key_of(frames)
     table: dict[str, Histogram] = {"notes": Counter(((frames[frames >= 0] - tonic) % 12).tolist())}
     table["notes"]["rest"] = int((frames < 0).sum())
-    table["rhythm"] = Counter(note.duration_ticks for voice in piece.voices for note in voice)
+    table["rhythm"] = Counter(note.duration_ticks for line in lines for note in line)
     table["parallels"] = _parallels(frames)
     changed = np.append(True, (frames[1:] != frames[:-1]).any(axis=1)) if len(frames) else []
     table["harmony"] = Counter(quality(row[row >= 0]) for row in frames[changed] if (row >= 0).any())
     for index, name in enumerate(FEATURES[4:8]):
-        voice = piece.voices[index] if index < len(piece.voices) else []
+        voice = lines[index] if index < len(lines) else []
         table[name] = Counter(right.pitch - left.pitch for left, right in pairwise(voice))
     table["repetition"] = _repeats(frames)
-    return mode, table, piece.note_count
+    return mode, table, sum(map(len, lines))
 
 
 def distance(own: Histogram, corpus: Histogram) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mlxgen.compose.ending import Cadence, encode_bars, find_cadences, hold_chord
 from mlxgen.compose.plan import CADENCE_DENSITIES, Section
-from mlxgen.compose.steps import ENDING_SLACK_BARS, Step
+from mlxgen.compose.steps import ENDING_ROOM_BARS, ENDING_SLACK_BARS, Step
 from mlxgen.compose.stitch import Part, bar_count, bar_openings, cut_last_bar, stitch, take_bars
 from mlxgen.music.piece import Piece
 from mlxgen.music.vocab import Vocab
@@ -61,7 +61,7 @@ def make_take(judgement: Judgement, number: int, opening: Sequence[int], candida
     if candidate.ended != "eos":
         ids = cut_last_bar(ids, vocab)
     if step.goal_bars is not None and not step.closing:
-        ids = take_bars(ids, max(1, step.goal_bars - 1), vocab)
+        ids = take_bars(ids, max(1, step.goal_bars - ENDING_ROOM_BARS), vocab)
     if bar_count(ids, vocab) == 0:
         return None
     cadence = None
@@ -96,7 +96,7 @@ def _close(judgement: Judgement, ids: list[int]) -> tuple[list[int], Cadence | N
 def _closeness(goal_bars: int | None, bars: int):
     """How well a close in bar n (from 1) fits: near the goal, or late in the chunk when nobody counts."""
     if goal_bars is None:
-        return lambda bar: 0.0 if bar < bars / 2 else 0.7 + 0.3 * bar / bars
+        return lambda bar: 0.3 if bar < bars / 2 else 0.7 + 0.3 * bar / bars
     early, late = max(1, goal_bars - ENDING_SLACK_BARS), goal_bars + ENDING_SLACK_BARS
     return lambda bar: 1 - 0.1 * abs(bar - goal_bars) if early <= bar <= late else 0.0
 

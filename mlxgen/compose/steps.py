@@ -18,6 +18,7 @@ from mlxgen.music.theory import SCALES, Key, degree_to_pitch, pitch_to_degree
 from mlxgen.music.vocab import Vocab
 
 ENDING_SLACK_BARS = 3  # a section that counts bars may close this many bars early or late
+ENDING_ROOM_BARS = 4   # bars left to a closing chunk: a close needs music before it
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,18 @@ def next_step(settings: ChainSettings, chunks: Sequence[Chunk], vocab: Vocab) ->
         return replace(step, closing=len(own) == section.chunks - 1)
     left = section.bars - sum(bar_count(chunk.ids, vocab) for chunk in own)
     capacity = settings.chunk_tokens / tokens_per_bar(settings, chunks, vocab)
-    return replace(step, closing=left <= capacity, goal_bars=left)
+    return replace(step, closing=left <= capacity + ENDING_ROOM_BARS, goal_bars=left)
 
 
 def _is_done(settings: ChainSettings, own: Sequence[Chunk], vocab: Vocab) -> bool:
     section = settings.plan.sections[own[-1].section]
-    if section.repeat is not None or own[-1].closing:
+    if section.repeat is not None:
         return True
     if section.chunks is not None:
         return len(own) >= section.chunks
-    return sum(bar_count(chunk.ids, vocab) for chunk in own) >= section.bars
+    # a closing chunk that found no cadence and ran out of ids early is followed by another
+    bars = sum(bar_count(chunk.ids, vocab) for chunk in own)
+    return bars >= section.bars - (ENDING_SLACK_BARS if own[-1].closing else 0)
 
 
 @dataclass(frozen=True)

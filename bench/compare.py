@@ -20,7 +20,7 @@ FIGURES = {"tokens_per_s": True, "seconds": False, "primitives": False, "kernels
 def read_rows(path: Path) -> dict[tuple, tuple[float, float]]:
     """{(bench, name of the row, figure): (value, spread)} of one file."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    results = data["results"] if "results" in data else [data]
+    results = data.get("results", [data])
     rows = {}
     for result in results:
         for row in result.get("rows", []):

@@ -34,28 +34,13 @@ TEMPERATURE, MIN_P = 0.9, 0.03
 
 
 class UpstreamRules:
-    """Voice ranges, chromatic penalty, repetition, coverage and the rest, an id at a time."""
+    """Voice ranges, chromatic penalty, repetition, coverage and the rest, worked out anew for every id and
+    written into the logits one by one, as upstream does."""
 
     def __init__(self, vocab: Vocab, prompt: list[int]):
-        self.names = vocab.names
-        context = read_context(prompt, vocab)
-        voices = context.voice_count(vocab)
-        self.required = range(1, voices + 1)
-        self.octaves, self.degrees = {}, {}
-        for voice in range(1, 5):
-            low, high = upstream_range(context.form, voice)
-            self.octaves[voice] = [
-                token for octave, token in vocab.family("OCT_").items()
-                if degree_to_pitch(int(octave), 7, 1, context.key) < low
-                or degree_to_pitch(int(octave), 1, 0, context.key) > high]
-            for octave in range(vocab.min_octave, vocab.max_octave + 1):
-                for sign in (-1, 0, 1):
-                    self.degrees[voice, octave, sign] = [
-                        token for degree, token in vocab.family("DEG_").items()
-                        if not low <= degree_to_pitch(octave, int(degree), sign, context.key) <= high]
-        self.signs = [vocab[name] for name in ("SHARP", "FLAT") if name in vocab]
-        self.special = [vocab["PAD"], vocab["BOS"]]
-        self.separator, self.eos = vocab.get("VOICE_SEP"), vocab["EOS"]
+        self.vocab, self.names = vocab, vocab.names
+        self.context = read_context(prompt, vocab)
+        self.required = range(1, self.context.voice_count(vocab) + 1)
         self.voice_ids = {vocab[f"VOICE_{voice}"]: voice for voice in range(1, 5)}
         self.voice, self.octave, self.sign, self.notes = 1, None, 0, 0
         self.recent: list[int] = []
@@ -79,31 +64,53 @@ class UpstreamRules:
         self.recent = [*self.recent[-31:], token]
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """One more row of logits (V,) with every rule applied."""
         logits = logits.clone()
-        banned = self.octaves[self.voice] + self.special + [self.eos]
-        if self.octave is not None:
-            banned = banned + self.degrees[self.voice, self.octave, self.sign]
-        if self.separator is not None and self.notes < 4:
-            banned.append(self.separator)
-        logits[banned] = -math.inf
-        logits[self.signs] -= 1.0
+        self._mask_range(logits)
+        for name in ("SHARP", "FLAT"):
+            if name in self.vocab:
+                logits[self.vocab[name]] -= 1.0
         logits[self.recent[-1]] -= 1.0
         if self.recent[-6:-3] == self.recent[-3:]:
             for token in self.recent[-3:]:
                 logits[token] -= 2.0
-        missing = [token for token, voice in self.voice_ids.items()
-                   if voice in self.required and voice not in self.sounded]
-        if missing:
-            logits[missing] += 1.5
-        if not bool(torch.isfinite(logits).any()):
+        for name in ("PAD", "BOS", "EOS"):  # EOS too: the stream shall not end
+            logits[self.vocab[name]] = -math.inf
+        if "VOICE_SEP" in self.vocab and self.notes < 4:
+            logits[self.vocab["VOICE_SEP"]] = -math.inf
+        for token, voice in self.voice_ids.items():
+            if voice in self.required and voice not in self.sounded and torch.isfinite(logits[token]):
+                logits[token] += 1.5
+        if not bool(torch.any(torch.isfinite(logits)).item()):
             raise RuntimeError("every id is masked")
         return logits
 
+    def _mask_range(self, logits: torch.Tensor) -> None:
+        low, high = upstream_range(self.context.form, self.voice)
+        key = self.context.key
+        for octave in range(self.vocab.min_octave, self.vocab.max_octave + 1):
+            token = self.vocab.get(f"OCT_{octave}")
+            if token is not None and (degree_to_pitch(octave, 7, 1, key) < low
+                                      or degree_to_pitch(octave, 1, 0, key) > high):
+                logits[token] = -math.inf
+        if self.octave is not None:
+            for degree in range(1, 8):
+                if not low <= degree_to_pitch(self.octave, degree, self.sign, key) <= high:
+                    logits[self.vocab[f"DEG_{degree}"]] = -math.inf
+
 
 def draw(logits: torch.Tensor) -> int:
-    probabilities = torch.softmax(logits / TEMPERATURE, dim=-1)
-    probabilities = torch.where(probabilities >= MIN_P * probabilities.max(), probabilities, 0.0)
-    return int(torch.multinomial(probabilities / probabilities.sum(), 1))
+    """Temperature, min-p, a checked softmax, multinomial: the sampler upstream runs on every id."""
+    scaled = logits.clone() / TEMPERATURE
+    probabilities = F.softmax(scaled, dim=-1)
+    keep = probabilities >= MIN_P * torch.max(probabilities)
+    if torch.any(keep):
+        scaled = scaled.masked_fill(~keep, -math.inf)
+    probabilities = torch.nan_to_num(F.softmax(scaled, dim=-1), nan=0.0, posinf=0.0, neginf=0.0)
+    total = probabilities.sum()
+    if not torch.isfinite(total).item() or total.item() <= 0:
+        raise RuntimeError("nothing to draw from")
+    return int(torch.multinomial(probabilities / total, num_samples=1).item())
 
 
 class BufferedModel:

@@ -11,7 +11,6 @@ import numpy as np
 
 from mlxgen.scoring.event_model import Family, Harmony, harmony_of_pairs, make_dense, make_family
 from mlxgen.scoring.events import CHANNELS, SIZES
-from mlxgen.scoring.fingerprint import fingerprints
 
 MARGIN_NATS = 2.0
 DATA_FILE = Path(__file__).with_name("reference.npz")
@@ -79,9 +78,6 @@ class Reference:
                 counts, self._pooled, harmony_of_pairs(rows[:, 0], rows[:, 1]), self._all_chords
             )
         return self._models[family]
-
-    def fingerprints(self, music) -> tuple[np.ndarray, np.ndarray]:
-        return fingerprints(music.texture)
 
     def is_known(self, prints: np.ndarray) -> np.ndarray:
         """(K,) bool: the span stands in a training piece."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from mlxgen.scoring.counterpoint import mean_surprisal, rare_events
 from mlxgen.scoring.events import LARGEST_LEAP
+from mlxgen.scoring.fingerprint import fingerprints
 from mlxgen.scoring.measure import NOTHING, Measure
 from mlxgen.scoring.music import Music
 
@@ -120,7 +121,7 @@ def novelty(music: Music) -> Measure:
 def originality(music: Music) -> Measure:
     """Share of fingerprinted spans that stand, transposed or not, in a training piece. 0..1; see
     fingerprint.py."""
-    prints, ticks = music.reference.fingerprints(music)
+    prints, ticks = fingerprints(music.texture)
     if not len(prints):
         return NOTHING
     known = music.reference.is_known(prints)

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from mlxgen.music.piece import Piece
-from mlxgen.music.theory import TICKS_PER_QUARTER, Key, beat_ticks
+from mlxgen.music.theory import TICKS_PER_QUARTER, beat_ticks
 
 SILENT = -1
 CONTEXT_BARS = 8    # how much of the music before a chunk the slice metrics look back on
@@ -62,7 +62,6 @@ class Texture:
     bar_ticks: int
     beat_ticks: int         # the meter's beat, in the tactus heard
     pulse_ticks: int        # a quarter, in the tactus heard
-    declared_key: Key
     seam_ticks: int = 0
     has_context: bool = False
     offset_bars: int = 0
@@ -123,11 +122,6 @@ class Texture:
         both = self.sounding[1:] & self.sounding[:-1]
         steps[1:] = np.where(both, self.pitch[1:] - self.pitch[:-1], 0)
         return steps
-
-    @cached_property
-    def on_beat(self) -> np.ndarray:
-        """(S,) bool: the slice begins on a quarter of the tactus, or on the meter's own shorter beat."""
-        return (self.onset % min(self.beat_ticks, self.pulse_ticks)) == 0
 
     @cached_property
     def beats(self) -> np.ndarray:
@@ -256,4 +250,4 @@ def _cut(voices: list[np.ndarray], piece: Piece, **fields) -> Texture:
     if (factor > 1 and beat < pulse) or (factor < 1 and beat > pulse):
         beat = max(int(beat * factor), 1)       # a meter such as 4/2 already says that its beat is long
     return Texture(notes, onset, np.diff(edges), pitch, attack, piece.bar_ticks, beat,
-                   pulse, piece.key, overlaps=tuple(overlaps), **fields)
+                   pulse, overlaps=tuple(overlaps), **fields)

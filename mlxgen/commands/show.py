@@ -37,7 +37,7 @@ def command(file: Path, out: Path | None, png: bool, musicxml: bool):
         raise ValueError(f"{target}: is the file to be shown; choose another --out")
     drawn = outline_of_file(source)
     if suffix in SCORES:
-        write_musicxml(drawn.piece, target)
+        write_musicxml(drawn.piece, target, keys=drawn.keys[1:])
     else:
         write_picture(drawn, target)
     click.echo(str(target))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from mlxgen.files.musicxml import write_musicxml
 from mlxgen.music.piece import Piece
+from mlxgen.music.theory import Key
 
 _OPTIONS = {"pageWidth": 2400, "pageHeight": 60000, "adjustPageHeight": True, "scale": 40, "footer": "none",
             "header": "none", "breaks": "auto", "svgViewBox": True, "svgRemoveXlink": True, "xmlIdSeed": 1}
@@ -27,8 +29,11 @@ def can_engrave() -> bool:
     return all(find_spec(name) is not None for name in ("verovio", "music21"))
 
 
-def engrave(piece: Piece) -> Engraving:
-    """The whole score. Raises ValueError where verovio or music21 is not installed."""
+def engrave(piece: Piece, keys: Sequence[tuple[int, Key]] = ()) -> Engraving:
+    """The whole score; `keys` are later keys as (tick, key).
+
+    Raises ValueError where verovio or music21 is not installed.
+    """
     if not can_engrave():
         raise ValueError("an engraved score needs verovio and music21: install mlxgen with the extra 'score'")
     import verovio
@@ -37,7 +42,7 @@ def engrave(piece: Piece) -> Engraving:
     toolkit.setOptions(_OPTIONS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "piece.musicxml"
-        write_musicxml(piece, path)
+        write_musicxml(piece, path, keys=keys)
         toolkit.loadData(path.read_text(encoding="utf-8"))
     pages = [_anonymous(toolkit.renderToSVG(number)) for number in range(1, toolkit.getPageCount() + 1)]
     return Engraving(pages, _sounding(toolkit.renderToTimemap({"includeRests": False})))

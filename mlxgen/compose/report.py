@@ -26,7 +26,7 @@ def write_report(path: str | Path, settings: ChainSettings, chunks: Sequence[Chu
 def make_report(settings: ChainSettings, chunks: Sequence[Chunk], drawn: Outline, manifest: dict) -> str:
     """The page as text. The score is engraved where verovio and music21 are installed."""
     piece = drawn.piece
-    engraving = engrave(piece) if can_engrave() else None
+    engraving = engrave(piece, drawn.keys[1:]) if can_engrave() else None
     sections = drawn.sections if len(drawn.sections) > 1 else []
     data = {"piece": piece_data(piece), "marks": {"seams": drawn.seams, "sections": sections},
             "engraved": engraving.sounding if engraving else []}

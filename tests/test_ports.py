@@ -98,7 +98,7 @@ def test_the_watcher_sees_a_client_go_and_come_back(jack):  # noqa: F811
 def test_the_watcher_sees_the_server_go_and_come_back(jack):  # noqa: F811
     holder = hold_virtual_port()
     watcher = PortWatcher(PortSpec(None, "jack"), "mlxgen")
-    wait_until(watcher.poll, 5)
+    wait_until(watcher.poll, 40)
     jack.kill()
     assert wait_until(lambda: not watcher.poll(), 2) < 2
     assert not watcher.system_answers
@@ -107,7 +107,7 @@ def test_the_watcher_sees_the_server_go_and_come_back(jack):  # noqa: F811
     assert not watcher.poll()           # the server is back, the port is not
     assert watcher.system_answers
     holder = hold_virtual_port()
-    wait_until(watcher.poll, 5)
+    wait_until(watcher.poll, 40)
     holder.kill()
 
 

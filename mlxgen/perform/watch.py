@@ -32,7 +32,7 @@ from mlxgen.perform.shared import Shared
 
 WATCH_S = 0.2
 HEART_S = 1.2           # without a message for so long a server is gone; 2 s in all are allowed
-HEART = "heart"
+WATCHER, HEART = f"{CLIENT_NAME}-watch", "heart"      # our own client and port
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class PortWatcher:
         if not self.system_answers:
             return False
         client = self._inputs if self.spec.name is None else self._outputs
-        return any(self.port_name in name for name in client.get_ports())
+        return any(self.port_name in name for name in client.get_ports() if WATCHER not in name)
 
     def _open(self) -> bool:
         try:
-            self._outputs = make_client("MidiOut", self.spec.api, f"{CLIENT_NAME}-watch")
-            self._inputs = make_client("MidiIn", self.spec.api, f"{CLIENT_NAME}-watch-in")
+            self._outputs = make_client("MidiOut", self.spec.api, WATCHER)
+            self._inputs = make_client("MidiIn", self.spec.api, f"{WATCHER}-in")
         except ValueError:
             self.close()
             return False

@@ -7,7 +7,8 @@ the first `prefix`. `Setting` says how much each may see: the pinned prefix and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -46,26 +47,51 @@ def in_batches(steps: Iterator[mx.array]) -> Iterator[np.ndarray]:
         yield np.array(mx.stack(held))
 
 
-def run_ours(model: Model, ids: np.ndarray, setting: Setting) -> Iterator[np.ndarray]:
-    """The ring, one compiled step a token."""
-    cache = model.make_cache(window=setting.window, prefix=setting.prefix, slack=64)
-    compiled = {}
-    tokens = mx.array(ids)
-    opening = model(tokens[None, : setting.prefix], cache=cache)
+class RingStream:
+    """The ring, one compiled step a token; iterating runs `ids` through it."""
 
-    def steps() -> Iterator[mx.array]:
-        yield nll(opening[0, -1:], tokens[setting.prefix: setting.prefix + 1])
-        for place in range(setting.prefix, len(ids) - 1):
-            state, shape = cache.begin_step(), cache.shape
-            if shape not in compiled:
-                compiled[shape] = make_step(model, shape)
-            value, written = compiled[shape](tokens[place: place + 1], tokens[place + 1: place + 2], state)
-            del state
-            cache.end_step(written)
-            del written
-            yield value
+    def __init__(self, model: Model, ids: np.ndarray, setting: Setting):
+        self.model, self.setting, self.tokens = model, setting, mx.array(ids)
+        self.cache = model.make_cache(window=setting.window, prefix=setting.prefix, slack=64)
+        self.compiled: dict = {}
 
-    return in_batches(steps())
+    def step(self, place: int) -> mx.array:
+        """Feed the token at `place`: (1,) nats of the next one."""
+        state, shape = self.cache.begin_step(), self.cache.shape
+        if shape not in self.compiled:
+            self.compiled[shape] = make_step(self.model, shape)
+        token, target = self.tokens[place: place + 1], self.tokens[place + 1: place + 2]
+        value, written = self.compiled[shape](token, target, state)
+        del state
+        self.cache.end_step(written)
+        return value
+
+    def steps(self) -> Iterator[mx.array]:
+        prefix = self.setting.prefix
+        opening = self.model(self.tokens[None, :prefix], cache=self.cache)
+        yield nll(opening[0, -1:], self.tokens[prefix: prefix + 1])
+        for place in range(prefix, len(self.tokens) - 1):
+            yield self.step(place)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return in_batches(self.steps())
+
+    def against_fresh(self, slices: int = 40, length: int = 250) -> float:
+        """Speed of this stream, now, over that of one whose window has just filled: the median of ratios of
+        slices taken in turns, so that a machine which is busy for a while is busy for both."""
+        fresh = RingStream(self.model, np.array(self.tokens), self.setting)
+        full = self.setting.prefix + self.setting.window + 64
+        self.model(self.tokens[None, :full], cache=fresh.cache)
+        ratios = []
+        for turn in range(slices + 1):
+            seconds = []
+            for stream in (fresh, self) if turn % 2 else (self, fresh):
+                start = time.perf_counter()
+                for _ in in_batches(stream.step(full + place) for place in range(length)):
+                    pass
+                seconds.append(time.perf_counter() - start)
+            ratios.append(seconds[0] / seconds[1] if turn % 2 else seconds[1] / seconds[0])
+        return float(np.median(ratios[1:]))
 
 
 def make_step(model: Model, shape) -> Callable:
@@ -130,6 +156,6 @@ def run_recomputed(model: Model, ids: np.ndarray, setting: Setting) -> Iterator[
 
 
 # how -> (who runs it, the contestants it gives the figures of, in columns)
-CONTESTANTS: dict[str, tuple[Callable[..., Iterator[np.ndarray]], tuple[str, ...]]] = {
-    "ring": (run_ours, ("ours",)), "mlx-lm": (run_mlx_lm, ("mlx-lm keep", "no pin")),
+CONTESTANTS: dict[str, tuple[Callable[..., Iterable[np.ndarray]], tuple[str, ...]]] = {
+    "ring": (RingStream, ("ours",)), "mlx-lm": (run_mlx_lm, ("mlx-lm keep", "no pin")),
     "recomputed": (run_recomputed, ("recomputed",))}

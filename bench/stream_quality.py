@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.stream_contestants import CONTESTANTS, Setting
+from bench.stream_contestants import CONTESTANTS, RingStream, Setting
 
 BLOCK = 1000
 T_95 = {5: 2.571, 10: 2.228, 15: 2.131, 19: 2.093, 20: 2.086, 30: 2.042}
@@ -104,7 +104,8 @@ def run(how: str, model, ids: np.ndarray, setting: Setting, skip: int) -> dict[s
     parts: list[np.ndarray] = []
     done, wanted = 0, BLOCK
     clocks = [(time.perf_counter(), time.process_time(), resident_mb())]
-    for part in runner(model, ids, setting):
+    stream = runner(model, ids, setting)
+    for part in stream:
         parts.append(part)
         done += len(part)
         while done >= wanted:
@@ -120,6 +121,8 @@ def run(how: str, model, ids: np.ndarray, setting: Setting, skip: int) -> dict[s
     wall, cpu, resident = (np.array(column) for column in zip(*clocks, strict=True))
     costs = {"wall_s": np.diff(wall).tolist(), "cpu_s": np.diff(cpu).tolist(),
              "resident_mb": resident.tolist()}
+    if isinstance(stream, RingStream):
+        costs["speed_against_fresh"] = stream.against_fresh()
     return {name: {"nll": blocks[:, column].tolist()} | costs for column, name in enumerate(names)}
 
 
@@ -149,6 +152,7 @@ def summarise(figures: dict, per_pass: int) -> dict:
         "tokens_per_s": float(BLOCK / np.median(wall)),
         "speed_ratio": float(np.median(wall[2:12]) / np.median(wall[-10:])),
         "cpu_speed_ratio": float(np.median(cpu[2:12]) / np.median(cpu[-10:])),
+        "speed_against_fresh": figures.get("speed_against_fresh"),
         "memory_growth_mb": float(memory[-1] - memory[min(10, len(memory) - 1)]),
     }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_models import make_model
 
-from bench.stream_contestants import Setting, run_mlx_lm, run_ours, run_recomputed
+from bench.stream_contestants import RingStream, Setting, run_mlx_lm, run_recomputed
 from bench.stream_quality import chorale, make_stream, slopes
 from mlxgen.music.theory import Key
 
@@ -30,7 +30,7 @@ def test_contestants_agree_until_something_is_dropped():
     ids = np.random.default_rng(1).integers(0, 23, 400).astype(np.int32)
     setting = Setting(window=100, prefix=20)
     ours, lm, again = (np.concatenate(list(run(model, ids, setting)))
-                       for run in (run_ours, run_mlx_lm, run_recomputed))
+                       for run in (RingStream, run_mlx_lm, run_recomputed))
     assert len(ours) == len(lm) == len(again) == 380
     assert np.abs(ours[:99] - lm[:99]).max() < 1e-4
     assert np.abs(ours[:99] - again[:99]).max() < 1e-4

@@ -35,7 +35,8 @@ def main() -> None:
     args = parser.parse_args()
     first, second = checkpoints.load(args.first), checkpoints.load(args.second)
     weights = average(first["model_state_dict"], second["model_state_dict"], args.share)
-    checkpoints.write(args.out, {**second, "model_state_dict": weights, "optimizer_state_dict": {}})
+    checkpoints.write(args.out, {**second, "model_state_dict": weights, "optimizer_state_dict": {},
+                                 "best_val_loss": None})
 
 
 if __name__ == "__main__":

@@ -113,11 +113,10 @@ def play(minutes: float, options: list[str], memory: bool = False, keep: str | N
 def watch_memory(stream: Stream, minutes: float) -> list[dict]:
     """Every process's resident memory, each ten seconds; the whole course goes beside the session's log."""
     rows, end_s = [], time.monotonic() + minutes * 60
-    pids = stream.pids()
     with open(stream.folder / "memory.jsonl", "w") as file:
         while time.monotonic() < end_s and stream.process.poll() is None:
             time.sleep(10)
-            rows.append({name: round(resident_mb(pid), 1) for name, pid in pids.items()})
+            rows.append({name: round(resident_mb(pid), 1) for name, pid in stream.pids().items()})
             status = stream.statuses[-1] if stream.statuses else {}
             print(
                 json.dumps(

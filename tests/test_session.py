@@ -183,7 +183,7 @@ def test_a_key_change_sounds_from_the_next_bar_line_and_not_before(vocab):
     show.control("key", "G major")
     for each in (show, twin):
         each.run(8)
-    line = -(-int(asked + 0.7 * BEAT) // BAR) * BAR
+    line = -(-int(asked + 0.75 * BEAT) // BAR) * BAR
     before = [row for row in show.sent() if row[0] < line]
     assert before == [row for row in twin.sent() if row[0] < line]
     assert show.sent() != twin.sent()

@@ -28,7 +28,8 @@ from mlxgen.sampling.sampler import SamplingParams
 
 SEED_STEP = 1_000_003       # between the seeds of one session's contexts
 SWITCH_S = 0.3              # a change of context is begun at least so long before it is heard
-RESERVE_S = 0.15            # of which so much is kept for the first notes after the prefill
+RESERVE_S = 0.15            # of which so much is kept for the first notes after the prefill,
+FIRST_IDS = 24              # or, on a slow machine, the time of so many steps
 THEME_IDS = 400             # the most of a theme that stays in the context for ever
 STUCK_IDS = 200             # so many ids without the clock moving, and it is moved
 CADENCE_BARS = 8            # asked to end, the music gets this long to find its own ending
@@ -49,7 +50,7 @@ class SessionSettings:
     history_ids: int = 1024  # the most that a new prefix is given to remember
     commit_beats: float = 0.5  # never taken back; less than this and `commit_s`, whichever is more
     commit_s: float = 0.15
-    switch_beats: float = 0.7               # the same for a change that makes the context anew
+    switch_beats: float = 0.75               # the same for a change that makes the context anew
     prefill_ids_per_s: float = 1200.0       # first guess; measured from then on
     listen: bool = False                    # somebody plays a theme first
     find_key: bool = False                  # the key is the played theme's
@@ -73,6 +74,7 @@ class Session:
         self._pins_theme = bool(settings.theme)
         self.resets = 0
         self.prefill_ids_per_s = settings.prefill_ids_per_s
+        self.step_s = 0.005                     # what a step takes, lately
         self._begin()
 
     # -- beginnings ----------------------------------------------------------------------------------------
@@ -91,7 +93,7 @@ class Session:
         self._posted_tick = 0                   # notes before it have been posted
         self._waiting: list[TimedNote] = []
         self._still_ids = 0                     # drawn since the clock last moved
-        self.rules = self.settings.rules
+        self.rules = replace(self.settings.rules, bias=self.rules.bias)     # density stays as it is turned
         self.listening = self.settings.listen
         self._given: list[int] = []             # ids of the theme being played
         self._given_bar: int | None = None      # tick of its first bar
@@ -152,7 +154,9 @@ class Session:
         if not self._wants_more(position):
             return False
         before = self.context.now_ticks
+        began_s = self._now()
         token, notes = self.context.step()
+        self.step_s += 0.1 * (self._now() - began_s - self.step_s)
         self._emit(notes)
         if self.context.now_ticks == before:
             self._unstick()
@@ -350,7 +354,8 @@ class Session:
     def _switch(self, tick: int, key: Key, position: Position, latest: int | None = None) -> None:
         """From `tick` on another prefix: as much of the history as can be read before it is heard."""
         self._rewind_to(tick, latest)
-        left_s = (tick - position.tick) / (position.rate or 2.0 * TICKS_PER_QUARTER) - RESERVE_S
+        left_s = (tick - position.tick) / (position.rate or 2.0 * TICKS_PER_QUARTER)
+        left_s -= max(RESERVE_S, FIRST_IDS * self.step_s)
         max_ids = max(32, min(self.settings.history_ids, int(left_s * self.prefill_ids_per_s)))
         history, start_ticks = self.context.history(max_ids)
         if key != self.key:

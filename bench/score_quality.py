@@ -267,20 +267,20 @@ def main(arguments: list[str] | None = None) -> int:
         "--plots", type=Path, default=None, metavar="FOLDER", help="write PNG plots (needs matplotlib)"
     )
     parser.add_argument(
-        "--model",
+        "--generated",
         type=Path,
         default=None,
         metavar="FOLDER",
-        help="also judge this model's own pieces: best of 16 by the Fang grade, seams of its chains",
+        help="also judge what `python -m bench.score_generated MODEL --out FOLDER` composed",
     )
     options = parser.parse_args(arguments)
     from bench.score_print import print_result
 
     result = run(read_corpus(options.corpus, options.quick), options.split)
-    if options.model is not None:
+    if options.generated is not None:
         from bench.score_generated import judge_model
 
-        result["model"] = judge_model(options.model, options.corpus)
+        result["model"] = judge_model(options.generated, options.corpus)
     print_result(result)
     if options.plots is not None:
         from bench.score_plots import write_plots

@@ -173,7 +173,7 @@ def draw(results: dict[str, dict], per_pass: int, path: Path) -> None:
         axes.plot((np.arange(len(means)) + 0.5) * per_pass, means, color=f"C{index}", marker="o", label=name)
     axes.set(xlabel="thousand tokens", ylabel="NLL (nats a token)",
              title="The same held-out music again and again: a dot is a pass")
-    axes.legend()
+    axes.legend(loc="upper right")
     figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)
@@ -221,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\n{'':14}{'tokens':>8}{'2nd pass':>10}{'last':>9}   nats per million tokens (95 %)  tokens/s")
     for name, row in summary.items():
         print(f"{name:14}{row['tokens']:8}{row['second_pass']:10.4f}{row['last_pass']:9.4f}"
-              f"{row['slope']:12.4f} [{row['low']:.4f}, {row['high']:.4f}]{row['tokens_per_s']:12.0f}")
+              f"{row['slope']:12.1e} [{row['low']:.1e}, {row['high']:.1e}]{row['tokens_per_s']:12.0f}")
     if options.plot:
         draw(results, options.pass_tokens // BLOCK, options.plot)
     print(json.dumps({"bench": "stream_quality", "model": str(options.model.name), "tokens": options.tokens,

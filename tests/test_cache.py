@@ -315,3 +315,18 @@ def test_what_cannot_be_is_refused_with_its_value(wrong, named):
     model, _ = make_model("pope-mha")
     with pytest.raises(ValueError, match=named):
         wrong(model)
+
+
+def test_a_cache_loads_in_place_what_another_saved(tmp_path):
+    model, _ = make_model("pope-gqa")
+    ids = mx.array([[1, 2, 3, 4, 5, 6, 7, 8, 9]])
+    first, second = (model.make_cache(window=6, prefix=2, slack=2) for _ in range(2))
+    model(ids, cache=first)
+    first.save(tmp_path / "a.safetensors")
+    second.load(tmp_path / "a.safetensors")
+    assert second.position == 9
+    assert mx.array_equal(model(ids[:, :1], cache=second), model(ids[:, :1], cache=first))
+    with pytest.raises(ValueError, match="window=6"):
+        model.make_cache(window=7, prefix=2, slack=2).load(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="forked"):
+        second.fork(2).load(tmp_path / "a.safetensors")

@@ -257,6 +257,16 @@ class Cache:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def load(self, path: str | Path) -> None:
+        """Become what `save` wrote: for an unforked cache of the same model, window, prefix and slack.
+        ValueError otherwise; this cache is then as it was."""
+        saved = load_cache(self, path)
+        if len(self.rings) > 1:
+            raise ValueError("load into a forked cache; load into the cache it came from")
+        if saved.plan != self.plan:
+            raise ValueError(f"{path}: saved with {saved.plan}; this cache has {self.plan}")
+        self.rings, self.start, self._page = saved.rings, saved.start, None
+
 
 def make_cache(model, batch: int = 1, window: int | None = None, prefix: int = 0, slack: int = 0,
                start: int = 0) -> Cache:

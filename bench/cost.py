@@ -118,12 +118,10 @@ def trace_ours(folder: Path, rules: RuleSet, context: int, on_gpu: bool) -> coll
 
 def trace_mlx_lm(folder: Path, context: int, on_gpu: bool) -> collections.Counter:
     """What mlx-lm's generate_step enqueues for one id: model, log-softmax, sampler, cache."""
-    from mlx_lm.models.cache import make_prompt_cache
-
     from bench.peers.mlx_lm_peer import MlxLm
 
     peer = MlxLm(str(folder))
-    cache = make_prompt_cache(peer.model, max_kv_size=peer.window)
+    cache = peer.make_cache()
     mx.eval(peer.model(mx.array([peer._prompt(context)]), cache=cache), [layer.state for layer in cache])
 
     ids = mx.array([[1]])

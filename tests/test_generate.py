@@ -79,8 +79,9 @@ def test_killed_in_chunk_5_and_resumed_is_the_same_file(model, whole, tmp_path):
 def test_control_c_leaves_the_piece_so_far_and_says_how_to_go_on(model, tmp_path):
     folder = tmp_path / "run"
     arguments = [*LONG, "--chunks", "40", "--model", str(model), "--out", str(folder)]
+    # a shell's background job ignores Ctrl-C, and so would its children: these tests may be one
     process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                               text=True)
+                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline_s = time.monotonic() + 120
     while not (folder / "chunk-002.json").exists() and time.monotonic() < deadline_s:
         time.sleep(0.01)

@@ -64,6 +64,7 @@ def test_every_local_link_and_picture_exists():
 
 def test_python_in_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").symlink_to(ROOT / "weights")
     blocks = code_blocks("python")
     assert blocks
     for block in blocks:

@@ -15,6 +15,7 @@ import mlxgen.model  # noqa: F401  (binds the same BLAS under MLX as ours)
 
 import mlx.core as mx  # isort: skip
 from mlx_lm.generate import BatchGenerator, generate_step
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.llama import Model, ModelArgs
 from mlx_lm.sample_utils import make_sampler
 
@@ -41,6 +42,10 @@ class MlxLm:
         mx.eval(self.model.parameters())
         self.sampler = make_sampler(temp=0.9, min_p=0.03)
         self.steps = None
+
+    def make_cache(self):
+        """Its rotating cache for one stream."""
+        return make_prompt_cache(self.model, max_kv_size=self.window)
 
     def describe(self) -> dict:
         return {"device": str(mx.default_device()), "dtype": str(self.dtype).rpartition(".")[2]}

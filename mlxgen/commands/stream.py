@@ -45,7 +45,8 @@ STATUS_S = 2.0
 @click.option(
     "--window", type=click.IntRange(min=64), default=None, help="Context in ids.  [default: the model's]"
 )
-@click.option("--channels", type=click.Choice(["one", "per-voice"]), default="one", show_default=True)
+@click.option("--channels", type=click.Choice(["one", "per-voice"]), default="one", show_default=True,
+              help="All voices on MIDI channel 1, or a channel a voice.")
 @click.option(
     "--velocity", type=click.IntRange(1, 127), default=72, show_default=True, help="Middle loudness."
 )

@@ -25,9 +25,9 @@ from mlxgen.music.vocab import Vocab
 
 from .corpus import TOKENIZER, read_rows
 from .data import EncodedPiece, load_pieces
+from .figures import copied_notes, set_figures
 from .generation import MAX_TOKENS, Order, generate_to, pieces_of
 from .labels import LABELS
-from .figures import copied_notes, set_figures
 from .windows import make_windows, measure_windows
 
 SIXTEENTH_TICKS = 120

@@ -2,7 +2,7 @@
 
 An engine stands between two ids. The last id it was given or drew has not been fed to the model yet; a step
 feeds it, draws the next one, and leaves that for the step after. So the cache always lags one id behind, and
-a step can be enqueued before the host has read the id it starts from (`_enqueue`, one ahead).
+a step can be enqueued before the host has read the id it starts from (`build_ahead`, one ahead).
 """
 
 from __future__ import annotations
@@ -149,13 +149,10 @@ class Engine:
 
     def step(self, ahead: bool = True) -> StepResult:
         """Draw the next id of every row. `ahead`: enqueue the step after it before waiting for this one."""
-        if not self._ahead:
-            self._enqueue()
+        mx.async_eval(self.build_ahead(2 if ahead else 1))
         ids, logprobs, state = self._ahead.pop(0)
-        if ahead:
-            self._ahead.append(self._body(ids, state, self._position + 1))
-            mx.async_eval(self._ahead[0][:2])
-        result = StepResult(ids.squeeze(-1).tolist(), logprobs.tolist())
+        # read as they are: another operation on them would queue behind the step enqueued ahead
+        result = StepResult([token for (token,) in ids.tolist()], logprobs.tolist())
         if self._new_kernels:
             remember_kernels()
             self._new_kernels = False
@@ -166,6 +163,20 @@ class Engine:
         if self.batch == 1:
             self._reader.take(result.ids)
         return result
+
+    def build_ahead(self, count: int) -> list[mx.array]:
+        """Build steps until `count` are ahead (at most two); returns what is new, not evaluated yet.
+
+        `step` does this itself; who steps several engines at once evaluates their arrays together.
+        """
+        if self._pending is None:
+            raise ValueError("step: nothing to continue; prefill a prompt first")
+        new: list[mx.array] = []
+        while len(self._ahead) < count:
+            ids, _, state = self._ahead[-1] if self._ahead else (self._pending, None, self._states[-1])
+            self._ahead.append(self._body(ids, state, self._position + len(self._ahead)))
+            new += self._ahead[-1][:2]
+        return new
 
     def generate(self, max_tokens: int, stop: Callable[[list[int]], bool] | None = None
                  ) -> Iterator[tuple[int, float]]:
@@ -216,13 +227,29 @@ class Engine:
         twin._reader = self._reader.fork()
         return twin
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in this order; each draws what it would have drawn anyway."""
+        self.cache.keep(list(rows))  # ValueError for rows that are not there
+        index = mx.array(rows)
+        self.seeds = [self.seeds[row] for row in rows]
+        self._row_keys = self._row_keys[index]
+        if self._noise is not None:
+            self._noise = self._noise[0], self._noise[1][:, index]
+        if self._pending is not None:
+            self._pending = self._pending[index]
+        self._ahead = [(ids[index], logprobs[index], _rows(state, index))
+                       for ids, logprobs, state in self._ahead]
+        self._history = deque(([column[row] for row in rows] for column in self._history),
+                              maxlen=self.slack + 1)
+        self._states = deque((_rows(state, index) for state in self._states), maxlen=self.slack + 2)
+
     # inside
 
     def _drop_ahead(self) -> None:
         """Forget the step enqueued ahead: what it fed to the cache is taken back."""
         if self._ahead:
+            self.cache.rewind(len(self._ahead))
             self._ahead.clear()
-            self.cache.rewind(1)
 
     def _rescan(self) -> None:
         """Other rules need another state: read it from the ids that can still be taken back.
@@ -235,12 +262,6 @@ class Engine:
                 for row in range(self.batch)]
         self._states.clear()
         self._states.extend(self._rules.make_state(states) for states in zip(*rows, strict=True))
-
-    def _enqueue(self) -> None:
-        if self._pending is None:
-            raise ValueError("step: nothing to continue; prefill a prompt first")
-        self._ahead.append(self._body(self._pending, self._states[-1], self._position))
-        mx.async_eval(self._ahead[0][:2])
 
     def _noise_at(self, position: int) -> mx.array:
         """(B, V) noise of one position, from a block made ahead."""
@@ -260,9 +281,9 @@ class Engine:
         return drawn, logprobs, state
 
     def _step_for(self, shape) -> Callable:
-        """The step for this shape of cache, these rules and filters, compiled once."""
+        """The step for this shape of cache, these rules and filters, compiled once a stream."""
         filters = self._params.top_k > 0, self._params.top_p < 1
-        key = shape, self._rules.key, filters
+        key = shape, self._rules.key, filters, str(mx.default_stream(mx.default_device()))
         if key not in self._steps:
             step = make_step(self.model, self._rules, shape, filters)
             self._steps[key] = mx.compile(step) if self.compiled else step
@@ -287,6 +308,10 @@ def make_step(model, rules: Rules, shape, filters: tuple[bool, bool]) -> Callabl
         return drawn, apply_log_probability(logits, drawn), rules.advance(state, drawn, arrays), written
 
     return step
+
+
+def _rows(state: tuple[mx.array, ...], index: mx.array) -> tuple[mx.array, ...]:
+    return tuple(array[index] for array in state)
 
 
 def _repeat(state: tuple[mx.array, ...], n: int) -> tuple[mx.array, ...]:

@@ -17,6 +17,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 OPENBLAS = "libopenblas.so.0"
@@ -48,6 +50,24 @@ def load_openblas() -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def at_most_threads(count: int) -> Iterator[None]:
+    """Inside, OpenBLAS uses at most `count` threads for one product; other BLAS libraries go on as they are.
+
+    Products that several MLX streams ask for at once would otherwise wait for each other.
+    """
+    if not LOADED:
+        yield
+        return
+    library = ctypes.CDLL(OPENBLAS)
+    before = library.openblas_get_num_threads()
+    library.openblas_set_num_threads(min(before, count))
+    try:
+        yield
+    finally:
+        library.openblas_set_num_threads(before)
 
 
 LOADED = load_openblas()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
+from mlxgen.music.decode import decode
+from mlxgen.music.encode import encode_events
 from mlxgen.music.piece import Piece
 from mlxgen.music.theory import SCALES, beat_ticks
 from mlxgen.music.vocab import Vocab
@@ -65,13 +68,38 @@ def key_share(piece: Piece) -> float:
     return inside / max(inside + outside, 1)
 
 
-def ends_on_tonic(piece: Piece) -> bool:
-    """The last bass note is the tonic and no voice that sounds with it leaves the tonic triad."""
-    bass = [note for note in piece.voices[-1]]
-    if not bass or bass[-1].pitch % 12 != piece.key.root:
-        return False
-    final = [int(pitch) for pitch in sounding_grid(piece)[:, -1] if pitch != SILENT]
-    return all((pitch - piece.key.root) % 12 in (0, 3, 4, 7) for pitch in final)
+def home_key_share(piece: Piece, music) -> float:
+    """Share of time in which the key that the scorer hears is the declared one."""
+    home = piece.key.root + 12 * (piece.key.mode == "minor")
+    length = music.texture.length
+    return float(length[music.keys == home].sum() / max(length.sum(), 1))
+
+
+def closes(piece: Piece) -> bool:
+    """Whether the last chord is the end of an authentic cadence: dominant before it, tonic in the bass."""
+    from mlxgen.compose.ending import find_cadences
+
+    last_ticks = max(note.start_ticks for voice in piece.voices for note in voice)
+    return any(cadence.tick == last_ticks for cadence in find_cadences(piece, piece.key))
+
+
+def grammar_error(ids: list[int], vocab: Vocab) -> bool:
+    """Whether these ids, prompt and all, are not what the encoder writes for the music they decode to, or a
+    voice sounds over itself.
+
+    It knows nothing of the grammar that masks the draws: a note without a voice or a duration, a bar that
+    does not add up, an order of events that is not the encoder's, all read back differently. A piece may be
+    cut short: what comes after the last whole note is not looked at.
+    """
+    begin = max(at for at, token in enumerate(ids) if vocab.name(token).startswith("KEY_")) + 1
+    events = [token for token in ids[begin:] if token != vocab["EOS"]]
+    durations = set(vocab.family("Dur_").values())
+    whole = max((at + 1 for at, token in enumerate(events) if token in durations), default=0)
+    piece = decode(ids, vocab)
+    overlaps = any(
+        left.end_ticks > right.start_ticks for voice in piece.voices for left, right in pairwise(voice)
+    )
+    return overlaps or events[:whole] != encode_events(piece, vocab)[:whole]
 
 
 def notes_per_beat(piece: Piece) -> float:
@@ -100,25 +128,33 @@ def set_figures(pieces: Iterable[Piece]) -> dict[str, float]:
         "downbeat_dissonance": float(np.mean([strong_beat_dissonance(piece) for piece in pieces])),
         "notes_per_beat": float(np.mean([notes_per_beat(piece) for piece in pieces])),
         "in_key_share": float(np.mean([key_share(piece) for piece in pieces])),
-        "final_tonic_share": float(np.mean([ends_on_tonic(piece) for piece in pieces])),
+        "home_key_share": float(np.mean([home_key_share(*pair) for pair in zip(pieces, music, strict=True)])),
+        "closing_share": float(np.mean([closes(piece) for piece in pieces])),
         "score_median": float(np.median([score(piece).composite for piece in pieces])),
     }
 
 
-def longest_match(ids: np.ndarray, corpus: np.ndarray, limit: int = CONTEXT_NGRAMS) -> tuple[int, int]:
-    """(length, start) of the longest run of `ids` that stands anywhere in `corpus`, by bisection.
+def longest_matches(all_ids: list[np.ndarray], corpus: np.ndarray, limit: int = CONTEXT_NGRAMS):
+    """(length, start) for each of `all_ids`: the longest run that stands anywhere in `corpus`, by bisection.
 
-    Scale-degree ids: a match is a match in any key. Runs are compared by a 64-bit polynomial hash.
+    Scale-degree ids: a match is a match in any key. Runs are compared by a 64-bit polynomial hash; the
+    corpus is hashed once for each length that some bisection asks about.
     """
-    low, high, start = 0, min(limit, len(ids)), 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        found = np.flatnonzero(np.isin(_run_hashes(ids, middle), _run_hashes(corpus, middle)))
-        if len(found):
-            low, start = middle, int(found[0])
-        else:
-            high = middle - 1
-    return low, start
+    low, start = [0] * len(all_ids), [0] * len(all_ids)
+    high = [min(limit, len(ids)) for ids in all_ids]
+    while searching := [at for at in range(len(all_ids)) if low[at] < high[at]]:
+        middles = {at: (low[at] + high[at] + 1) // 2 for at in searching}
+        for middle in sorted(set(middles.values())):
+            known = np.sort(_run_hashes(corpus, middle))
+            for at in (at for at in searching if middles[at] == middle):
+                own = _run_hashes(all_ids[at], middle)
+                place = np.minimum(np.searchsorted(known, own), max(len(known) - 1, 0))
+                found = np.flatnonzero(known[place] == own) if len(known) else []
+                if len(found):
+                    low[at], start[at] = middle, int(found[0])
+                else:
+                    high[at] = middle - 1
+    return list(zip(low, start, strict=True))
 
 
 def _run_hashes(ids: np.ndarray, length: int) -> np.ndarray:
@@ -133,9 +169,11 @@ def _run_hashes(ids: np.ndarray, length: int) -> np.ndarray:
         return (sums[length:] - sums[:-length]) * back[: len(ids) - length + 1]
 
 
-def copied_notes(ids: list[int], corpus: np.ndarray, vocab: Vocab) -> int:
-    """Notes in the longest run of tokens that the piece shares with the corpus."""
-    array = np.array(ids)
-    length, start = longest_match(array, corpus)
+def copied_notes(all_ids: list[list[int]], corpus: np.ndarray, vocab: Vocab) -> list[int]:
+    """Notes in the longest run of tokens that each piece shares with the corpus."""
+    arrays = [np.array(ids) for ids in all_ids]
     durations = list(vocab.family("Dur_").values())
-    return int(np.isin(array[start : start + length], durations).sum())
+    return [
+        int(np.isin(array[start : start + length], durations).sum())
+        for array, (length, start) in zip(arrays, longest_matches(arrays, corpus), strict=True)
+    ]

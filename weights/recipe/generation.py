@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from mlxgen.music.prompt import Conditioning, make_prompt
 from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 
-BATCH = 10
+BATCH = 20
 
 # What a form is asked for when nothing else is said: style, meter, and keys taken in turn.
 STYLE_OF_FORM = {
@@ -26,7 +27,7 @@ STYLE_OF_FORM = {
     "trio_sonata": "baroque",
 }
 KEYS = (Key(0, "major"), Key(2, "minor"), Key(7, "major"), Key(9, "minor"), Key(10, "major"))
-MAX_TOKENS = {"chorale": 1200, "invention": 1600, "fugue": 2400, "quartet": 2400}
+MAX_TOKENS = {"chorale": 1200, "invention": 1600, "fugue": 2000, "quartet": 2000}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ class Order:
     def conditioning(self) -> Conditioning:
         said = {"form": self.form, "style": STYLE_OF_FORM.get(self.form, "bach"), **self.words}
         return Conditioning(**said).with_defaults()
+
+
+def order_for(form: str, defaults: dict, **changes) -> Order:
+    """An order at a folder's generation defaults: those of the form, else the folder's, else the engine's."""
+    knobs = {**defaults, **defaults.get("forms", {}).get(form, {})}
+    chosen = {name: knobs[name] for name in ("temperature", "min_p") if name in knobs}
+    return Order(form, **{**chosen, **changes})
 
 
 def generate(model, vocab: Vocab, order: Order, key: Key, seeds: list[int]) -> list[dict]:
@@ -78,8 +86,15 @@ def generate(model, vocab: Vocab, order: Order, key: Key, seeds: list[int]) -> l
 
 
 def generate_to(path: Path, model, vocab: Vocab, order: Order, count: int) -> list[dict]:
-    """`count` rows in a file of JSON lines, making only those that are not there; seeds are 0, 1, 2, ..."""
+    """`count` rows in a file of JSON lines, making only those that are not there; seeds are 0, 1, 2, ...
+
+    Raises ValueError where the file holds pieces of another order.
+    """
     rows = read_lines(path)
+    for row in rows:
+        if row["order"] != asdict(order):
+            raise ValueError(f"{path}: made for {row['order']}; expected {asdict(order)} or no file")
+    began, ids, fresh = time.monotonic(), 0, 0
     while len(rows) < count:
         first = len(rows)
         seeds = list(range(first, min(first + BATCH, count)))
@@ -88,7 +103,11 @@ def generate_to(path: Path, model, vocab: Vocab, order: Order, count: int) -> li
         with path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in made)
         rows += made
-        print(f"{path.name}: {len(rows)} of {count}", flush=True)
+        ids, fresh = ids + sum(len(row["ids"]) for row in made), fresh + len(made)
+        elapsed_s = time.monotonic() - began
+        left_s = elapsed_s / fresh * (count - len(rows))
+        rate = f"{ids / elapsed_s:.0f} ids/s, {left_s:.0f} s left"
+        print(f"{path.name}: {len(rows)} of {count}, {rate}", flush=True)
     return rows[:count]
 
 

@@ -1,0 +1,158 @@
+"""Does each word of the prompt move what it names? Two levels a control, all else equal.
+
+The property that a level should raise is measured on pieces of both; Cohen's d of the second level over the
+first with a bootstrap interval. Labels are measured as the corpus was labelled. Style and form have no
+number of their own: the property is how much nearer a piece is to real music of the second level than to
+real music of the first. A meter's bars add up by the grammar, so its property is the pulse that is heard:
+how alike the attacks are three beats apart rather than four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mlxgen.music.piece import Piece
+from mlxgen.music.theory import TICKS_PER_QUARTER
+
+from .corpus import read_rows
+from .distances import RealMusic
+from .generation import Order, generate_to, order_for, pieces_of
+from .labels import LABELS
+from .samples import row_piece
+
+REAL_PIECES = 60
+BARS = 8
+WHOLE_TOKENS = 1500
+NEUTRAL = {
+    "texture": "mixed",
+    "imitation": "low",
+    "harmonic_rhythm": "moderate",
+    "harmonic_tension": "moderate",
+    "chromaticism": "moderate",
+    "length_bars": 32,
+}
+Measure = Callable[[Piece], float]
+Real = Callable[[str], RealMusic]
+
+
+class Control(NamedTuple):
+    """Two levels as (form, words), the measure that should rise from one to the other, and when to stop."""
+
+    low: tuple[str, dict]
+    high: tuple[str, dict]
+    measure: Callable[[Real], Measure]
+    max_tokens: int = 700
+    bars: int = BARS
+
+
+def triple_pulse(piece: Piece) -> float:
+    """Correlation of the weight of attacks three quarters apart less that four apart. 3/4 rises, 4/4 falls.
+
+    The weight of a quarter is the length of the notes that begin in it, at most a half note each.
+    """
+    weights = np.zeros(-(-piece.length_ticks // TICKS_PER_QUARTER) + 1)
+    for voice in piece.voices:
+        for note in voice:
+            if note.start_ticks % TICKS_PER_QUARTER == 0:
+                weights[note.start_ticks // TICKS_PER_QUARTER] += min(note.duration_ticks, 960)
+    weights = weights - weights.mean()
+    spread = float((weights**2).mean())
+    if len(weights) < 12 or spread == 0:
+        return 0.0
+    return float(((weights[3:] * weights[:-3]).mean() - (weights[4:] * weights[:-4]).mean()) / spread)
+
+
+def nearness(low: str, high: str) -> Callable[[Real], Measure]:
+    """How much nearer to real music of the form `high` than to that of `low`."""
+
+    def make(real: Real) -> Measure:
+        away, toward = real(low), real(high)
+        return lambda piece: away.distance([piece]) - toward.distance([piece])
+
+    return make
+
+
+def label(form: str, field: str, bars: int = BARS) -> Control:
+    """The lowest word of a label against the highest."""
+    words = LABELS[field].words
+    return Control(
+        (form, {field: words[0]}), (form, {field: words[-1]}), lambda real: LABELS[field].measure, bars=bars
+    )
+
+
+# The form of each is one that has the words of that control in the training corpus.
+CONTROLS: dict[str, Control] = {
+    "style": Control(
+        ("chorale", {"style": "bach"}), ("chorale", {"style": "renaissance"}), nearness("chorale", "motet")
+    ),
+    "form": Control(("chorale", NEUTRAL), ("fugue", NEUTRAL), nearness("chorale", "fugue"), 900),
+    "texture": label("quartet", "texture"),
+    "imitation": label("motet", "imitation", bars=12),
+    "harmonic rhythm": label("chorale", "harmonic_rhythm"),
+    "tension": label("chorale", "harmonic_tension"),
+    "chromaticism": label("chorale", "chromaticism"),
+    "length": Control(
+        ("chorale", {"length_bars": 16}), ("chorale", {"length_bars": 32}),
+        lambda real: lambda piece: float(piece.length_bars), WHOLE_TOKENS, bars=0,
+    ),
+    "meter": Control(
+        ("quartet", {"meter": (4, 4)}), ("quartet", {"meter": (3, 4)}), lambda real: triple_pulse, bars=12
+    ),
+    "texture, chorale": label("chorale", "texture"),
+    "tension, quartet": label("quartet", "harmonic_tension"),
+    "chromaticism, quartet": label("quartet", "chromaticism"),
+    "harmonic rhythm, motet": label("motet", "harmonic_rhythm"),
+}  # fmt: skip
+
+
+def effect(low: list[float], high: list[float], seed: int = 0) -> dict:
+    """Cohen's d of high over low with a 95 % bootstrap interval, and both means."""
+
+    def cohen(a: np.ndarray, b: np.ndarray) -> float:
+        spread = ((a.var(ddof=1) + b.var(ddof=1)) / 2) ** 0.5
+        return float((b.mean() - a.mean()) / spread) if spread > 0 else 0.0
+
+    a, b, rng = np.array(low), np.array(high), np.random.default_rng(seed)
+    draws = [cohen(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(1000)]
+    return {
+        "low_mean": round(float(a.mean()), 4),
+        "high_mean": round(float(b.mean()), 4),
+        "d": round(cohen(a, b), 2),
+        "interval": [round(float(np.quantile(draws, share)), 2) for share in (0.025, 0.975)],
+    }
+
+
+def make_order(level: tuple[str, dict], control: Control, defaults: dict) -> Order:
+    form, words = level
+    words = {name: list(word) if isinstance(word, tuple) else word for name, word in words.items()}
+    return order_for(form, defaults, max_tokens=control.max_tokens, bars=control.bars, words=words)
+
+
+def run_control(folder: Path, work: Path, out: Path, count: int, name: str) -> dict:
+    """One control's two levels, `count` pieces each at the folder's defaults: both means, d, interval."""
+    from mlxgen.model.load import load, load_generation_defaults
+
+    model, vocab = load(folder)
+    defaults, control = load_generation_defaults(folder), CONTROLS[name]
+    rows = read_rows(work)
+
+    def real(form: str) -> RealMusic:
+        own = [row for row in rows if row["form"] == form and row["split"] == "train"]
+        return RealMusic(row_piece(row) for row in own[:REAL_PIECES])
+
+    measure = control.measure(real)
+    values = []
+    for side, level in (("low", control.low), ("high", control.high)):
+        path = out / f"conditioning.{folder.name}.{name.replace(', ', '-').replace(' ', '_')}.{side}.jsonl"
+        made = generate_to(path, model, vocab, make_order(level, control, defaults), count)
+        values.append([measure(piece) for piece in pieces_of(made, vocab) if piece.note_count >= 8])
+    return {
+        "from": f"{control.low[0]} {control.low[1]}" if control.low[1] is not NEUTRAL else control.low[0],
+        "to": f"{control.high[0]} {control.high[1]}" if control.high[1] is not NEUTRAL else control.high[0],
+        "pieces": [len(side) for side in values],
+        **effect(*values),
+    }

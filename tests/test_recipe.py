@@ -679,3 +679,35 @@ def test_an_unknown_optimizer_is_named():
 
     with pytest.raises(ValueError, match="sgd"):
         make_optimizers(torch.nn.Linear(2, 2), "sgd", 0.1, 0.0)
+
+
+# ---------------------------------------------------------------- the shipped weights
+
+
+def test_the_shipped_model_reads_held_out_chorales_and_hears_a_wrong_voice(shared, default_model_folder):
+    """Nats per token of three chorales of JSB's test split, and of the same with the tenor a semitone up."""
+    mx = pytest.importorskip("mlx.core")
+    from mlxgen.model.load import load
+    from weights.recipe.sources import read_jsb
+
+    model, vocab = load(default_model_folder, dtype="float32")
+    frames = read_jsb(shared / "corpus" / "Jsb16thSeparated.json")
+    test = [entry.piece for split, entry in frames if split == "test"]
+
+    def nats(piece: Piece) -> float:
+        ids = encode(piece, vocab, Conditioning(form="chorale", style="bach"))[:600]
+        first = 1 + next(at for at, token in enumerate(ids) if vocab.name(token).startswith("KEY_"))
+        logits = np.array(model(mx.array([ids[:-1]])))[0].astype(np.float64)
+        logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        return float(np.mean([-logprobs[at - 1, ids[at]] for at in range(first, len(ids))]))
+
+    def tenor_raised(piece: Piece) -> Piece:
+        soprano, alto, tenor, bass = piece.voices
+        return Piece(
+            [soprano, alto, [note._replace(pitch=note.pitch + 1) for note in tenor], bass], piece.key
+        )
+
+    found = [nats(piece) for piece in test[:3]]
+    assert np.mean(found) < 0.62
+    for piece, own in zip(test, found, strict=False):
+        assert nats(tenor_raised(piece)) > own + 0.1

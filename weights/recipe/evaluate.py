@@ -5,6 +5,7 @@
     samples       unselected pieces of a model folder, beside held-out real pieces
     conditioning  does each word of the prompt move what it names? effect sizes with intervals
     table         what is in DIR so far, as Markdown
+    curve         the loss curve of a training run, as Markdown
 
 Every part writes DIR/PART.NAME.json (and the generated ids as JSON lines) and goes on from what is there;
 forms and controls that were measured before stay in the file.
@@ -20,7 +21,7 @@ from pathlib import Path
 from .controls import CONTROLS, run_control
 from .likelihood import load_torch, measure_context, measure_nll, with_scale
 from .samples import SAMPLE_FORMS, make_samples, run_samples
-from .tables import make_tables
+from .tables import curve_table, make_tables
 
 
 def write_result(path: Path, result: dict) -> None:
@@ -68,6 +69,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
     "samples": (run_sampling, ("work", "model")),
     "conditioning": (run_conditioning, ("work", "model")),
     "table": (lambda args: print(make_tables(args.out)), ()),
+    "curve": (lambda args: print(curve_table(args.run / "log.jsonl")), ("run",)),
 }
 
 
@@ -76,10 +78,11 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=tuple(PARTS))
-    parser.add_argument("--out", type=Path, required=True, help="folder of results")
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of results")
     parser.add_argument("--work", type=Path, help="folder of the built corpus")
     parser.add_argument("--checkpoint", type=Path, help="nll, context: a .pt of this recipe or of upstream")
     parser.add_argument("--name", help="nll, context: the name of the result  [default: the file's]")
+    parser.add_argument("--run", type=Path, help="curve: folder of a training run")
     parser.add_argument("--model", type=Path, help="samples, conditioning: a model folder")
     parser.add_argument("--length", type=int, default=1024, help="nll: tokens a window")
     parser.add_argument("--limit", type=int, default=1 << 30, help="nll: windows a piece")

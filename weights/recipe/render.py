@@ -56,11 +56,12 @@ def render(folder: Path, form: str, bars: int, seed: int, out: Path) -> None:
 
 
 def slim(svg: str) -> str:
-    """A score without what a still picture does not need: an embedded font for words it has none of, and
-    indents. White behind it, so that it can be read on a dark page."""
+    """A score without what a still picture does not need: the mark of tempo with the font embedded for it,
+    and indents. White behind it, so that it can be read on a dark page."""
+    svg = re.sub(r'<g [^>]*class="tempo">.*?</g>', "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style[^>]*>\s*@font-face.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\n\s+", "\n", svg)
-    paper = '<rect width="100%" height="100%" fill="white" stroke="none"/>'
+    paper = '<rect width="100%" height="100%" style="fill:white;stroke:none"/>'
     return re.sub(r"(<svg\b[^>]*>)", rf"\1{paper}", svg, count=1)
 
 

@@ -73,6 +73,20 @@ def plain_table(data: dict | list) -> str:
     return grid(["", ""], rows)
 
 
+def curve_table(log: Path, every: int = 8) -> str:
+    """A run's log.jsonl as its loss curve: training loss since the row before, and each validation."""
+    rows, losses = [], []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        losses += [entry["loss"]] if "loss" in entry else []
+        if "valid" in entry or len(losses) >= every:
+            mean = sum(losses) / len(losses) if losses else ""
+            minutes = f"{entry['elapsed_s'] / 60:.0f}"
+            rows.append([f"{entry['tokens'] / 1e6:.2f}", minutes, mean, entry.get("valid", "")])
+            losses = []
+    return grid(["M tokens", "minutes", "training loss", "held out, mean of forms"], rows)
+
+
 TABLES: dict[str, Callable[[dict], str]] = {"samples": samples_table, "conditioning": conditioning_table}
 
 

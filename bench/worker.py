@@ -7,13 +7,15 @@ turns, on the same minutes of the same machine. So each contestant is a process 
     describe() -> dict                                versions, device, dtype, what it is
     prepare(context) -> {"first_token_s": ...}        a prompt of `context` ids, up to the first id after it
     decode(tokens) -> {"seconds": [one an id]}        goes on from there
-    batch(rows, context, tokens) -> {"prefill_s", "decode_s", "tokens", "peak_bytes"}
+    batch(rows, context, tokens, limit_s) -> {"prefill_s", "decode_s", "tokens", "peak_bytes"}
+                                                      draws at least one id a row, no more after limit_s
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -32,10 +34,15 @@ class Contestant:
             [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths, **(environment or {})})
 
-    def ask(self, order: str, **arguments) -> dict:
-        """Run one command there. RuntimeError if the process died."""
+    def ask(self, order: str, *, timeout_s: float | None = None, **arguments) -> dict:
+        """Run one command there. RuntimeError if the process died; TimeoutError, and it is killed, if it
+        takes longer than `timeout_s`."""
         self._process.stdin.write(json.dumps({"order": order, **arguments}) + "\n")
         self._process.stdin.flush()
+        if timeout_s is not None and not select.select([self._process.stdout], [], [], timeout_s)[0]:
+            self._process.kill()
+            self._process.wait()
+            raise TimeoutError(f"{self.name}: no answer to {order} in {timeout_s:g} s")
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.name}: worker ended with {self._process.wait()} during {order}")

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import pytest
 from tiny import make_vocab
 
-from bench import compare, cost, decode, soak
+from bench import batch, compare, cost, decode, soak
 from bench.__main__ import main as bench_main
 from bench.common import median_and_spread, percentile
 from bench.worker import Contestant, time_each
@@ -72,7 +73,39 @@ def test_torch_loop_is_a_contestant(folder):
     assert torch.allclose(found, expected, atol=1e-4)
     assert loop.prepare(250)["first_token_s"] > 0
     assert len(loop.decode(20)["seconds"]) == 20  # 250 + 24 ids: the buffers have moved
-    assert loop.batch(2, 20, 3)["tokens"] == 6
+    assert loop.batch(2, 20, 3, limit_s=60)["tokens"] == 6
+    assert loop.batch(2, 20, 3, limit_s=0)["tokens"] == 2
+
+
+def test_batch_measures_every_cell_once(folder, tmp_path, capsys):
+    """What the file holds is not measured again; a picture comes out."""
+    target, picture = tmp_path / "batch.json", tmp_path / "batch.svg"
+    arguments = ["--model", str(folder), "--contexts", "40", "--tokens", "4", "--repeats", "1", "--only",
+                 "mlxgen", "--json", str(target)]
+    first = batch.main([*arguments, "--rows", "2"])["rows"]
+    assert [(row["contestant"], row["rows"], row["cut"]) for row in first] == [("mlxgen", 2, "")]
+    assert first[0]["tokens_per_s"] > 0 and first[0]["kv_bytes"] >= first[0]["kv_needed_bytes"] > 0
+    pytest.importorskip("matplotlib")
+    both = batch.main([*arguments, "--rows", "2,3", "--plot", str(picture)])["rows"]
+    assert both[0] == first[0] and [row["rows"] for row in both] == [2, 3]
+    assert last_line(capsys)["rows"] == both and "<svg" in picture.read_text()
+
+
+def test_batch_says_where_a_contestant_was_cut_short():
+    options = SimpleNamespace(tokens=8, limit=10)
+    part = {"prefill_s": 1.0, "decode_s": 2.0, "tokens": 6, "cpu_s": 1.0, "peak_bytes": 0}
+    row = batch.make_row("a", 3, 40, [part], options)
+    assert row["tokens_per_s"] == 3 and row["with_prefill_per_s"] == 2 and row["cut"] == "2 of 8 ids a row"
+    late = batch.make_row("a", 3, 40, [part, None], options)
+    assert late["cut"] == "not done in 60 s" and "prefill_s" not in late
+    assert late["tokens_per_s"] == 3 * 8 / 60
+
+
+def test_a_worker_that_is_late_is_ended(folder):
+    worker = Contestant("nobody", "bench.ours", str(folder))
+    with pytest.raises(TimeoutError, match="nobody: no answer to describe in 0 s"):
+        worker.ask("describe", timeout_s=0.0)  # it has not even loaded
+    assert worker._process.poll() is not None
 
 
 def test_mlx_lm_is_a_contestant(folder):
@@ -82,7 +115,8 @@ def test_mlx_lm_is_a_contestant(folder):
     peer = MlxLm(str(folder))
     peer.prepare(20)
     assert len(peer.decode(5)["seconds"]) == 5
-    assert peer.batch(3, 10, 4)["tokens"] == 12
+    assert peer.batch(3, 10, 4, limit_s=60)["tokens"] == 12
+    assert peer.batch(3, 10, 4, limit_s=0)["tokens"] == 3
 
 
 def test_torch_rules_are_upstreams():

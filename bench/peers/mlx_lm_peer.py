@@ -66,7 +66,7 @@ class MlxLm:
     def decode(self, tokens: int) -> dict:
         return {"seconds": time_each(lambda: next(self.steps), tokens)}
 
-    def batch(self, rows: int, context: int, tokens: int) -> dict:
+    def batch(self, rows: int, context: int, tokens: int, limit_s: float) -> dict:
         mx.clear_cache()
         mx.reset_peak_memory()
         resting = mx.get_active_memory()
@@ -81,6 +81,8 @@ class MlxLm:
                 break
             prefilled = prefilled or time.perf_counter()
             count += len(responses)
+            if time.perf_counter() - begun > limit_s:
+                break
         done = time.perf_counter()
         generator.close()
         return {"prefill_s": prefilled - begun, "decode_s": done - prefilled, "tokens": count,

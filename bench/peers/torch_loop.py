@@ -195,13 +195,17 @@ class TorchLoop:
 
     @torch.no_grad()
     def _choose_threads(self) -> int:
-        times = {}
-        for threads in (1, min(2, os.cpu_count() or 1)):
+        self.model.start(1)
+        self.model.feed(torch.tensor([[1, 2, 3]]))
+        return self._faster_threads(torch.tensor([[1]]), 20)
+
+    def _faster_threads(self, ids: torch.Tensor, times: int) -> int:
+        """One thread or two, whichever feeds `ids` (B, 1) faster; it is set."""
+        seconds = {}
+        for threads in {1, min(2, os.cpu_count() or 1)}:
             torch.set_num_threads(threads)
-            self.model.start(1)
-            self.model.feed(torch.tensor([[1, 2, 3]]))
-            times[threads] = min(time_each(lambda: self.model.feed(torch.tensor([[1]])), 20))
-        torch.set_num_threads(min(times, key=times.get))
+            seconds[threads] = min(time_each(lambda: self.model.feed(ids), times))
+        torch.set_num_threads(min(seconds, key=seconds.get))
         return torch.get_num_threads()
 
     def _prompt(self, context: int) -> list[int]:
@@ -236,22 +240,28 @@ class TorchLoop:
         return {"seconds": time_each(self._step, tokens)}
 
     @torch.no_grad()
-    def batch(self, rows: int, context: int, tokens: int) -> dict:
+    def batch(self, rows: int, context: int, tokens: int, limit_s: float) -> dict:
+        """Prefill on all cores, then one thread or two, whichever feeds these rows faster."""
         prompt = self._prompt(context)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        torch.set_num_threads(os.cpu_count() or 1)
         begun = time.perf_counter()
         self.model.start(rows)
         rules = [UpstreamRules(self.vocab, prompt) for _ in range(rows)]
         logits = self.model.feed(torch.tensor([prompt] * rows))
-        prefilled = time.perf_counter()
-        for _ in range(tokens):
+        prefill_s = time.perf_counter() - begun
+        threads = self._faster_threads(torch.tensor([prompt[-1:]] * rows), 2)
+        begun, count = time.perf_counter(), 0
+        while count < tokens and (count == 0 or time.perf_counter() - begun < limit_s - prefill_s):
             drawn = [draw(rule.apply(row)) for rule, row in zip(rules, logits, strict=True)]
             for rule, token in zip(rules, drawn, strict=True):
                 rule.feed(token)
             logits = self.model.feed(torch.tensor(drawn)[:, None])
-        done = time.perf_counter()
+            count += 1
+        decode_s = time.perf_counter() - begun
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {"prefill_s": prefilled - begun, "decode_s": done - prefilled, "tokens": rows * tokens,
+        torch.set_num_threads(self.threads)
+        return {"prefill_s": prefill_s, "decode_s": decode_s, "tokens": rows * count, "threads": threads,
                 "peak_bytes": max(0, peak - before) * 1024}
 
 

@@ -109,8 +109,9 @@ class Attempt:
         last = self.step.last and self.step.closing
         rules = RuleSet(soft=frozenset(settings.soft_rules), eos="allow" if last else "mask")
         self._tell()
+        prefix = len(self.prompt.prefix)
         engine = Engine(self.model, self.vocab, params=settings.sampling_of(self.step.section), rules=rules,
-                        prefix=len(self.prompt.prefix))
+                        prefix=prefix, window=len(self.prompt.ids) - prefix + self.max_tokens, slack=1)
         engine.prefill(self.prompt.ids)
         return engine
 

@@ -48,7 +48,7 @@ def candidates(engine: Engine, n: int, max_tokens: int, stop: Stop | None = None
     """
     if max_tokens < 1:
         raise ValueError(f"max_tokens {max_tokens}: expected 1 or more")
-    batch = Lanes(engine, n, seeds, lanes)
+    batch = Lanes(engine, n, seeds, lanes=lanes, room=max_tokens)
     eos = engine.vocab["EOS"]
     rows = [_Row() for _ in range(n)]
     held = list(range(n))  # the numbers of the rows in the batch

@@ -209,8 +209,11 @@ class Engine:
         self._position -= count
         self._reader.give_back(count)
 
-    def fork(self, n: int, seeds: Sequence[int] | None = None) -> Engine:
-        """A new engine of `n` rows that continue from here; the context's keys and values are shared."""
+    def fork(self, n: int, seeds: Sequence[int] | None = None, room: int | None = None) -> Engine:
+        """A new engine of `n` rows that continue from here; the context's keys and values are shared.
+
+        room: ids that each row gets memory for at once; see Cache.fork.
+        """
         if self.batch != 1:
             raise ValueError(f"fork: this engine already has {self.batch} rows")
         if n < 1 or (seeds is not None and len(seeds) != n):
@@ -220,7 +223,7 @@ class Engine:
         twin.__dict__.update(self.__dict__)
         twin.seeds = [int(seed) for seed in seeds or range(self.seeds[0], self.seeds[0] + n)]
         twin._row_keys, twin._noise, twin._ahead = make_row_keys(twin.seeds), None, []
-        twin.cache = self.cache.fork(n)
+        twin.cache = self.cache.fork(n, room)
         twin._pending = None if self._pending is None else mx.repeat(self._pending, n, axis=0)
         twin._history = deque((row * n for row in self._history), maxlen=self.slack + 1)
         twin._states = deque((_repeat(state, n) for state in self._states), maxlen=self.slack + 2)
@@ -283,7 +286,7 @@ class Engine:
     def _step_for(self, shape) -> Callable:
         """The step for this shape of cache, these rules and filters, compiled once a stream."""
         filters = self._params.top_k > 0, self._params.top_p < 1
-        key = shape, self._rules.key, filters, str(mx.default_stream(mx.default_device()))
+        key = shape, self._rules.key, filters, str(mx.default_stream(mx.cpu))
         if key not in self._steps:
             step = make_step(self.model, self._rules, shape, filters)
             self._steps[key] = mx.compile(step) if self.compiled else step

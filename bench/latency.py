@@ -1,7 +1,7 @@
 """How well a performance keeps time, on a real JACK server: `python -m bench latency SCENE`.
 
-    timer                 what this machine's own timer does in an empty loop (the floor of every figure) play
-    --minutes 10     generation and playing: underruns, hung notes, order and pitches, lateness, first sound
+    timer                 what this machine's own timer does in an empty loop (the floor of every figure)
+    play --minutes 10     playing under full generation: underruns, hung notes, order, lateness, first sound
     controls --count 50   from a control's OSC message to the first note made under it, at the synthesiser
     listen --count 5      from a played theme's last note-off to the first answered note-on, and its place
     soak --minutes 60     as play, with every process's memory
@@ -202,8 +202,8 @@ def control_to_sound(folder: Path, sent: list[tuple], receiver: Receiver) -> lis
     rows = []
     for (sent_s, name, value), number in zip(sent, asked, strict=True):
         assert entries[number]["name"] == name and entries[number]["value"] == value
-        following = next((entry for entry in entries[number + 1:] if entry.get("op") == "renewed"
-                          and (name != "key" or entry["from_tick"] % 1920 == 0)), None)
+        following = next((entry for entry in entries[number + 1:]
+                          if entry.get("op") == "renewed" and entry["by"] == name), None)
         if following is None:
             continue
         boundary_s = (

@@ -32,6 +32,10 @@ class FakeEngine:
         self.rewound.append(count)
         del self.ids[len(self.ids) - count:]
 
+    def replace_prefix(self, count, ids):
+        self.ids[:count] = ids
+        self.pinned += len(ids) - count
+
     def step(self):
         token = self.vocab[self._next_name()]
         self.ids.append(token)

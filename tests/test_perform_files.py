@@ -171,7 +171,7 @@ def test_the_log_keeps_lines_whole_and_says_when_the_disk_is_full(tmp_path, monk
 
 
 @pytest.mark.parametrize(("text", "problem"), [
-    ('{"format": "other"}', "expected 'mlxgen-session-1'"), ("hello\nworld", "line 1: not JSON")])
+    ('{"format": "other"}', "expected 'mlxgen-session-2'"), ("hello\nworld", "line 1: not JSON")])
 def test_what_is_no_log_is_refused(tmp_path, text, problem):
     path = tmp_path / "x.jsonl"
     path.write_text(text + "\n" + json.dumps({}) + "\n")

@@ -16,12 +16,14 @@ from mlxgen.music.prompt import Conditioning
 from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform.ending import final_chord
-from mlxgen.perform.generator import PlayerLink, slow_to
+from mlxgen.perform.generator import PlayerLink
 from mlxgen.perform.listen import ThemeListener, key_of, quantise
+from mlxgen.perform.pace import slow_to
 from mlxgen.perform.player import Player, PlayerSettings
 from mlxgen.perform.ports import FakePort
 from mlxgen.perform.replay import replay
-from mlxgen.perform.session import Session, SessionSettings
+from mlxgen.perform.session import Session
+from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.shared import Shared
 from mlxgen.perform.velocity import FLAT, VelocityShape, metric_weight, shape_velocity
 from mlxgen.perform.wire import Order, TimedNote, unpack
@@ -42,6 +44,7 @@ class Show:
 
     def __init__(self, vocab, stuck=False, **options):
         self.now_s, self.vocab, self.stuck = 50.0, vocab, stuck
+        self.prefill_id_s = PREFILL_ID_S
         self.shared = Shared(CONTEXT)
         self.port = FakePort(now=lambda: self.now_s)
         self.player = Player(self.port, self.shared, PlayerSettings(tempo_bpm=120, beat_ticks=BEAT),
@@ -50,7 +53,8 @@ class Show:
         self.journal: list[dict] = []
         self.engines: list[FakeEngine] = []
         self.truncated: list[float] = []
-        self.link = PlayerLink(self, 1, BEAT, lambda message: None)
+        self.said: list[str] = []
+        self.link = PlayerLink(self, 1, BEAT, lambda row: row[0] == "note" and self.said.append(row[1]))
         self.session = Session(self.make_engine, vocab, settings, self.link, self.journal.append,
                                now=lambda: self.now_s)
         self.header = {
@@ -67,13 +71,19 @@ class Show:
 
     def make_engine(self, pinned, seed):
         engine = FakeEngine(self.vocab, pinned, seed, self.stuck)
-        prefill = engine.prefill
+        prefill, step = engine.prefill, engine.step
 
         def slow_prefill(ids):
-            self.now_s += len(ids) * PREFILL_ID_S
+            for _ in ids:
+                self.now_s += self.prefill_id_s
+                self.player.step()
             prefill(ids)
 
-        engine.prefill = slow_prefill
+        def slow_step():
+            self.now_s += STEP_S
+            return step()
+
+        engine.prefill, engine.step = slow_prefill, slow_step
         self.engines.append(engine)
         return engine
 
@@ -85,8 +95,8 @@ class Show:
         end_s = self.now_s + seconds
         while self.now_s < end_s:
             self.player.step()
-            busy = self.session.advance(self.position)
-            self.now_s += STEP_S if busy else 0.002
+            if not self.session.advance(self.position):
+                self.now_s += 0.002
         self.player.step()
 
     def control(self, name, value=1):
@@ -173,6 +183,44 @@ def test_fifty_controls_at_random_moments_are_all_heard_in_time(vocab):
     assert show.sent() == show.replayed()
     assert show.shared.get("underruns") == 0
     assert show.shared.get("late_count") == 0
+
+
+def test_style_and_texture_keep_the_whole_history_and_the_engine(vocab):
+    show = Show(vocab)
+    show.run(10)
+    ids = list(show.session.context.ids)
+    show.control("style", "classical")
+    show.control("texture", "homophonic")
+    assert len(show.engines) == 1
+    assert [entry["op"] for entry in show.journal].count("reset") == 1
+    kept = show.session.context.ids
+    assert kept[:-1] == ids[:len(kept) - 1]         # the last one may be a shorter time shift
+    assert vocab["STYLE_CLASSICAL"] in show.engines[0].ids[:show.engines[0].pinned]
+
+
+def test_a_character_that_was_unsaid_makes_the_prefix_longer(vocab):
+    show = Show(vocab, conditioning=Conditioning(form="2-part"))
+    show.run(10)
+    pinned = show.engines[0].pinned
+    show.control("texture", "homophonic")
+    show.run(5)
+    assert show.engines[0].pinned == pinned + 1
+    assert show.sent() == show.replayed()
+    assert show.shared.get("underruns") == 0
+
+
+@pytest.mark.parametrize("id_s", [0.004, 0.02])
+def test_a_machine_too_slow_for_a_key_change_plays_on_and_changes_at_a_later_bar_line(vocab, id_s):
+    """The first reading is given up; then the machine's pace is known and less is read, begun sooner."""
+    show = Show(vocab)
+    show.run(9.3)
+    show.prefill_id_s = id_s
+    show.control("key", "G major")
+    show.run(8)
+    assert show.shared.get("underruns") == 0
+    assert any("trying the next" in text for text in show.said)
+    assert show.session.key == Key(7, "major")
+    assert show.sent() == show.replayed()
 
 
 def test_a_key_change_sounds_from_the_next_bar_line_and_not_before(vocab):
@@ -306,7 +354,7 @@ def test_a_given_theme_stays_in_front_of_every_later_context(vocab):
     )
     show = Show(vocab, theme=theme)
     show.run(9)
-    show.control("style", "classical")
+    show.control("key", "G minor")
     show.run(4)
     first, second = [entry for entry in show.journal if entry["op"] == "reset"]
     assert first["pin_more"] > 15
@@ -328,6 +376,25 @@ def test_a_pause_stops_generation_and_it_goes_on(vocab):
     show.run(5)
     assert show.sent() == show.replayed()
     assert show.shared.get("underruns") == 0
+
+
+def test_the_playhead_never_goes_back(vocab):
+    """A turn of a knob while time waits for its beat may not take back what has sounded."""
+    show = Show(vocab)
+    show.run(4)
+    for number, nothing_s in enumerate((2.5, 0.4, 7.0, 0.3, 5.1)):
+        for _ in range(round(nothing_s * 100)):
+            show.now_s += 0.01
+            if number % 2 == 0:
+                show.player.step()              # an underrun; else a stall
+        for step in range(100):
+            show.run(0.01)
+            assert show.position.tick >= show.sent()[-1][0] - 1e-6
+            if step == 20:
+                show.control("temperature", 0.5 + number / 10)
+    assert show.shared.get("underruns") >= 1
+    assert show.shared.get("stalls") >= 1
+    assert show.sent() == show.replayed()
 
 
 def test_a_slow_generator_underruns_by_beats_and_says_so(vocab):
@@ -356,9 +423,9 @@ def test_an_answer_begins_on_the_bar_line_after_the_theme(vocab):
     ]
     for count in range(1, 7):
         show.run(theme[count - 1].end_ticks / 960 - (show.now_s - 51.0))
-        show.session.hear(theme[:count], False, show.position)
+        show.session.answer.hear(theme[:count], False, show.position)
     show.run(0.5)
-    show.session.hear(theme, True, show.position)
+    show.session.answer.hear(theme, True, show.position)
     show.run(6)
     first = show.sent()[0][0]
     assert first >= 2 * BAR
@@ -367,7 +434,7 @@ def test_an_answer_begins_on_the_bar_line_after_the_theme(vocab):
     assert show.shared.get("underruns") == 0
     assert show.sent() == show.replayed()       # the theme itself is not ours to play
     # Somebody plays again: the music gives way.
-    show.session.hear([Note(round(show.position.tick / 120) * 120, 480, 62)], False, show.position)
+    show.session.answer.hear([Note(round(show.position.tick / 120) * 120, 480, 62)], False, show.position)
     show.run(1)
     count = len(show.sent())
     show.run(2)
@@ -379,9 +446,9 @@ def test_reading_the_theme_while_it_is_played_gives_the_same_context_as_reading_
     theme = [Note(0, 480, 60), Note(480, 240, 62), Note(720, 1200, 63)]
     slowly, atonce = Show(vocab, listen=True), Show(vocab, listen=True)
     for count in (1, 2, 3):
-        slowly.session.hear(theme[:count], False, slowly.position)
+        slowly.session.answer.hear(theme[:count], False, slowly.position)
     for show in (slowly, atonce):
-        show.session.hear(theme, True, show.position)
+        show.session.answer.hear(theme, True, show.position)
     assert slowly.session.context.ids == atonce.session.context.ids
     assert slowly.engines[-1].ids == atonce.engines[-1].ids
 

@@ -29,7 +29,7 @@ def command(log, midi_port, midi_api, output, check, model_folder) -> None:
         raise ValueError(f"{log}: empty; expected a session log")
     folder = model_folder or Path(entries[0]["model"])
     if check:
-        from mlxgen.perform.generator import make_engines
+        from mlxgen.perform.live import make_engines
 
         make_engine, vocab = make_engines(folder, entries[0]["window"])
         tape = replay(entries, vocab, make_engine)

@@ -43,7 +43,8 @@ STATUS_S = 2.0
 @click.option("--buffer-bars", type=click.FloatRange(0.5, 16), default=2.0, show_default=True,
               help="How far ahead to generate.")
 @click.option(
-    "--window", type=click.IntRange(min=64), default=None, help="Context in ids.  [default: the model's]"
+    "--window", type=click.IntRange(min=64), default=1024, show_default=True,
+    help="Context in ids. More costs time a step; the shipped model was trained on about so many.",
 )
 @click.option("--channels", type=click.Choice(["one", "per-voice"]), default="one", show_default=True,
               help="All voices on MIDI channel 1, or a channel a voice.")
@@ -102,7 +103,7 @@ def make_stream_settings(values: dict):
     from mlxgen.music.theory import Key
     from mlxgen.perform.player import PlayerSettings
     from mlxgen.perform.ports import PortSpec
-    from mlxgen.perform.session import SessionSettings
+    from mlxgen.perform.settings import SessionSettings
     from mlxgen.perform.troupe import StreamSettings
     from mlxgen.perform.velocity import VelocityShape
     from mlxgen.sampling.rules import RuleSet

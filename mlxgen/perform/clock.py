@@ -25,7 +25,9 @@ def ticks_per_second(tempo_bpm: float) -> float:
 
 @dataclass
 class Transport:
-    """tick(now_s) = anchor_tick + (now_s - anchor_s) * rate while running; anchor_tick while stopped."""
+    """tick(now_s) = anchor_tick + (now_s - anchor_s) * rate while running; anchor_tick while stopped, and
+    before anchor_s: time that begins to run in a moment stands until then.
+    """
 
     rate: float
     anchor_tick: float = 0.0
@@ -35,7 +37,7 @@ class Transport:
     def tick_at(self, now_s: float) -> float:
         if not self.running:
             return self.anchor_tick
-        return self.anchor_tick + (now_s - self.anchor_s) * self.rate
+        return self.anchor_tick + max(0.0, now_s - self.anchor_s) * self.rate
 
     def time_of(self, tick: float) -> float:
         """The second at which `tick` is due; infinity while stopped."""
@@ -56,12 +58,8 @@ class Transport:
 
     def set_rate(self, now_s: float, rate: float) -> None:
         """Another tempo from `now_s` on; the tick at `now_s` stays the same."""
-        self.anchor_tick, self.anchor_s = self.tick_at(now_s), now_s
+        self.anchor_tick, self.anchor_s = self.tick_at(now_s), max(now_s, self.anchor_s)
         self.rate = rate
-
-    def delay(self, seconds: float) -> None:
-        """Everything later by `seconds`."""
-        self.anchor_s += seconds
 
 
 def whole_beats_after(start_s: float, now_s: float, beat_s: float, least: int = 0) -> float:

@@ -22,7 +22,7 @@ from mlxgen.perform.mapping import Mapping, default_bindings, load_mapping
 from mlxgen.perform.osc import open_osc, read_osc
 from mlxgen.perform.player import PlayerSettings
 from mlxgen.perform.record import Recorder
-from mlxgen.perform.session import SessionSettings
+from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.troupe import StreamSettings, Troupe
 
 TICK_S = 0.05
@@ -30,6 +30,7 @@ WATCH_S = 0.25
 RECORD_S = 1.0
 REOPEN_S = 0.5
 RESTARTS_A_MINUTE = 3
+TURN_S = 0.04           # a knob that is turned on and on is passed on so often
 
 
 class Conductor:
@@ -59,6 +60,7 @@ class Conductor:
         self._watched_s = self._recorded_s = self._reopened_s = 0.0
         self._port_was_gone = False
         self._pending: dict[str, tuple[Control, object]] = {}
+        self._sent_s: dict[str, float] = {}     # when a control was last passed on
         self._sources: dict = {}            # what else can be read: file -> function
 
     @property
@@ -192,17 +194,21 @@ class Conductor:
 
     def _route(self, control: Control, value, source: str) -> None:
         """A control was turned: a panic goes at once, of everything else the newest value at the end of the
-        tick.
+        tick, and not sooner than TURN_S after the one before.
         """
         if control.name == "panic":
             self.order("panic")
         self._pending[control.name] = control, value
 
     def _send_controls(self) -> None:
+        now_s = time.monotonic()
         for name, (control, value) in list(self._pending.items()):
+            if now_s - self._sent_s.get(name, -TURN_S) < TURN_S:
+                continue            # a flood: later, and only the newest
             if control.target != "player" and not self.troupe.tell_generator(("control", name, value)):
                 continue            # it is behind: next tick
             del self._pending[name]
+            self._sent_s[name] = now_s
             if control.target == "player":
                 order, values = self._player_order(control, value)
                 self.order(order, *values)

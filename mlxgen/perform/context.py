@@ -6,14 +6,33 @@ dict. `replay.py` does the same operations again from the log, with the model or
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mlxgen.music.decode import Decoder
 from mlxgen.music.piece import Note
 from mlxgen.music.vocab import Vocab
 
 Voiced = list[tuple[int, Note]]     # (voice 1.., note on the performance's tick line)
+READ_IDS = 128                      # of a history are read at once
 JOURNAL_IDS = 32                    # drawn ids a line of the journal holds at most
+
+
+@dataclass
+class Prepared:
+    """A context that can be gone on in: `pinned` ids, then a `history` whose first id stands at
+    `start_ticks`. The first `prefix_ids` of the pinned ones are the conditioning; `pin_more` ids that come
+    after all these never leave the engine's context either.
+    """
+
+    prefix_ids: int
+    pinned: Sequence[int]
+    history: Sequence[int]
+    start_ticks: int
+    seed: int
+    pin_more: int = 0
+    engine: object = None       # has read all that
 
 
 class Context:
@@ -26,6 +45,7 @@ class Context:
         self._make_engine, self.vocab, self._journal = make_engine, vocab, journal
         self.slack = slack
         self.engine = None
+        self.pinned = 0                     # so many ids never leave the engine's context
         self.ids: list[int] = []            # since the cut, without the pinned prefix
         self.ticks: list[int] = []          # the clock after each of them
         self._snapshots: list = []          # decoder states before the last ids, at most `slack`
@@ -41,38 +61,55 @@ class Context:
         """How many ids can be taken back."""
         return len(self._snapshots)
 
-    def reset(self, pinned: Sequence[int], history: Sequence[int], start_ticks: int, seed: int,
-              pin_more: int = 0) -> None:
-        """Begin anew with `pinned` and a `history` whose first id stands at `start_ticks`.
+    def prepare(self, wanted: Prepared, in_time: Callable[[int], bool] = lambda read: True) -> bool:
+        """Read it into an engine of its own; what is going on is not touched.
 
-        `pin_more` ids after the pinned ones never leave the engine's context either.
+        `in_time(ids read so far)` is asked now and then: once it is False the reading is given up, and so
+        says the result.
         """
-        self._flush_journal()
-        self.engine = self._make_engine(len(pinned) + pin_more, seed)
-        self.engine.prefill([*pinned, *history])
+        ids = [*wanted.pinned, *wanted.history]
+        wanted.engine = self._make_engine(len(wanted.pinned) + wanted.pin_more, wanted.seed)
+        for first in range(0, len(ids), READ_IDS):
+            if not in_time(first):
+                return False
+            wanted.engine.prefill(ids[first:first + READ_IDS])
+        return True
+
+    def adopt(self, prepared: Prepared) -> None:
+        """Go on in what was prepared."""
+        self.flush()
+        self.engine, self._prefix_ids = prepared.engine, prepared.prefix_ids
+        self.pinned = len(prepared.pinned) + prepared.pin_more
         self.decoder = Decoder(self.vocab, keep_notes=False)
-        for token in pinned:
+        for token in prepared.pinned:
             self.decoder.feed(token)
-        self._origin = start_ticks - self.decoder.now_ticks
+        self._origin = prepared.start_ticks - self.decoder.now_ticks
         self.ids, self.ticks, self._snapshots = [], [], []
-        for token in history:
+        for token in prepared.history:
             self.decoder.feed(token)
             self.ids.append(token)
             self.ticks.append(self.now_ticks)
-        self._journal({"op": "reset", "pinned": list(pinned), "history": list(history),
-                       "start_ticks": start_ticks, "seed": seed, "pin_more": pin_more})
+        entry = {name: value for name, value in vars(prepared).items() if name != "engine"}
+        self._journal({"op": "reset", **entry})
+
+    def replace_prefix(self, prefix: Sequence[int]) -> None:
+        """Other conditioning in front of the same music, in the same key, meter and form."""
+        self.flush()
+        self.engine.replace_prefix(self._prefix_ids, prefix)
+        self._prefix_ids = len(prefix)
+        self._journal({"op": "prefix", "ids": list(prefix)})
 
     def step(self) -> tuple[int, Voiced]:
         """Draw one id: (id, the notes it completes)."""
         token = self.engine.step().ids[0]
         self._drawn.append(token)
         if len(self._drawn) >= JOURNAL_IDS:
-            self._flush_journal()
+            self.flush()
         return token, self.take(token)
 
     def append(self, ids: Sequence[int], *, heard: bool = True) -> Voiced:
         """Ids that were not drawn: a theme, a last chord. `heard` False: somebody else plays them."""
-        self._flush_journal()
+        self.flush()
         self.engine.prefill(ids)
         self._journal({"op": "append", "ids": list(ids), "heard": heard})
         return [note for token in ids for note in self.take(token)]
@@ -121,33 +158,38 @@ class Context:
             raise ValueError(f"take back {count} ids: expected 0 to {self.tentative}")
         if count == 0:
             return
-        self._flush_journal()
+        self.flush()
         self.engine.rewind(count)
         self.decoder.restore(self._snapshots[-count])
         del self._snapshots[-count:], self.ids[-count:], self.ticks[-count:]
         self._journal({"op": "rewind", "count": count})
 
     def set_params(self, params) -> None:
-        self._flush_journal()
+        self.flush()
         self.engine.params = params
         self._journal({"op": "params", "temperature": params.temperature, "min_p": params.min_p,
                        "top_k": params.top_k, "top_p": params.top_p})
 
     def set_rules(self, rules) -> None:
-        self._flush_journal()
+        self.flush()
         self.engine.rules = rules
         self._journal({"op": "rules", "grammar": rules.grammar, "ranges": rules.ranges,
                        "soft": sorted(rules.soft), "eos": rules.eos, "bias": rules.bias})
 
-    def history(self, max_ids: int) -> tuple[list[int], int]:
-        """(the last ids from a bar line on, its tick): at most `max_ids`, unless the last bar alone is
-        longer.
+    def history(self, max_ids: int, tick: int) -> tuple[list[int], int]:
+        """(the last ids before `tick`, from a bar line on, its tick): at most `max_ids`, unless the last bar
+        alone is longer. They end with the id that brought the clock to `tick`.
         """
-        lines = [index for index, token in enumerate(self.ids) if token == self._bar]
+        ids = self.ids[:next((n for n, now in enumerate(self.ticks, 1) if now >= tick), len(self.ids))]
+        lines = [index for index, token in enumerate(ids) if token == self._bar]
         if not lines:
-            return [], self.now_ticks
-        first = next((index for index in lines if len(self.ids) - index <= max_ids), lines[-1])
-        return self.ids[first:], self.ticks[first]
+            return [], tick
+        first = next((index for index in lines if len(ids) - index <= max_ids), lines[-1])
+        return ids[first:], self.ticks[first]
+
+    def ids_after(self, tick: float) -> int:
+        """How many ids stand after `tick`."""
+        return len(self.ticks) - bisect_right(self.ticks, tick)
 
     def forget(self, max_ids: int) -> None:
         """Drop the oldest ids, so that an endless performance stays small."""
@@ -155,11 +197,8 @@ class Context:
         if surplus > max_ids // 2:
             del self.ids[:surplus], self.ticks[:surplus]
 
-    def _flush_journal(self) -> None:
+    def flush(self) -> None:
+        """Put what was drawn into the journal."""
         if self._drawn:
             self._journal({"op": "draw", "ids": self._drawn})
             self._drawn = []
-
-    def flush(self) -> None:
-        """Put what was drawn into the journal."""
-        self._flush_journal()

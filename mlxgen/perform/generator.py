@@ -10,21 +10,21 @@ import gc
 import select
 import signal
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from mlxgen.music.piece import Note
-from mlxgen.music.theory import TICKS_PER_QUARTER, beat_ticks
+from mlxgen.music.theory import beat_ticks
 from mlxgen.perform import mac
 from mlxgen.perform.log import SessionLog
+from mlxgen.perform.pace import slow_to
 from mlxgen.perform.processes import prefer_generator, redirect_errors
-from mlxgen.perform.session import Session, SessionSettings
+from mlxgen.perform.session import Session
+from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.shared import Position, Shared
 from mlxgen.perform.wire import MAX_NOTES, TimedNote, Writer, pack_notes, pack_order
 
 IDLE_S = 0.01
 STATUS_S = 0.2
-SLACK_IDS = 512
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class GeneratorProcess:
 
     model_folder: str
     settings: SessionSettings
-    window: int | None
+    window: int
     shared: Shared
     notes: object           # writing end of the player's channel
     supervisor: object      # Connection
@@ -74,26 +74,18 @@ class PlayerLink:
         self._order("beat", self.beat_ticks)
         self._tell(("truncate", 0))
 
+    def say(self, text: str) -> None:
+        """For the performer's eyes."""
+        self._tell(("note", text))
+
     def _order(self, name: str, *values: float) -> None:
         self.writer.send(pack_order(self.epoch, name, *values))
 
 
-def make_engines(model_folder: str, window: int | None):
-    """(a function that makes an engine with so many pinned ids and a seed, the vocabulary)."""
-    from mlxgen.model.load import load
-    from mlxgen.sampling.engine import Engine
-
-    model, vocab = load(model_folder)
-
-    def make_engine(pinned: int, seed: int) -> Engine:
-        return Engine(model, vocab, seed=seed, window=window, prefix=pinned, slack=SLACK_IDS,
-                      keep_notes=False)
-
-    return make_engine, vocab
-
-
 def run_generator(given: GeneratorProcess) -> None:
     """Entry point of the process."""
+    from mlxgen.perform.live import SLACK_IDS, make_engines
+
     redirect_errors(given.error_path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prefer_generator()
@@ -121,8 +113,6 @@ class Worker:
 
     def __init__(self, given: GeneratorProcess):
         self.given = given
-        self.step_s: deque[float] = deque(maxlen=512)
-        self.busy_s = self.busy_ids = 0.0
         self._told_s = 0.0
 
     def tell(self, message: tuple) -> None:
@@ -133,21 +123,29 @@ class Worker:
     def run(self, session: Session, link: PlayerLink) -> None:
         supervisor = self.given.supervisor
         while True:
-            while supervisor.poll():
-                message = supervisor.recv()
+            for message in self.take_messages():
                 if message[0] == "quit":
                     return
                 self._serve(session, message, link)
-            began_s = time.monotonic()
-            position = self.position(link, began_s)
-            if session.advance(position):
-                self.step_s.append(time.monotonic() - began_s)
-            else:
+            now_s = time.monotonic()
+            position = self.position(link, now_s)
+            if not session.advance(position):
                 self.keep_warm()
                 supervisor.poll(IDLE_S)
-            if began_s - self._told_s > STATUS_S:
-                self._told_s = began_s
+            if now_s - self._told_s > STATUS_S:
+                self._told_s = now_s
                 self.tell(("status", self.status(session, position)))
+
+    def take_messages(self) -> list[tuple]:
+        """All that waits. Of several turns of one knob only the last counts: the others' music would never
+        be heard.
+        """
+        supervisor, messages = self.given.supervisor, []
+        while supervisor.poll():
+            messages.append(supervisor.recv())
+        last = {message[:2]: number for number, message in enumerate(messages) if message[0] == "control"}
+        return [message for number, message in enumerate(messages)
+                if message[0] != "control" or last[message[:2]] == number]
 
     def keep_warm(self) -> None:
         """A GPU that rests for a moment slows down, and the next ids come late."""
@@ -169,32 +167,19 @@ class Worker:
             if kind == "control":
                 session.control(*values, position)
             elif kind == "hear":
-                session.hear([Note(*note) for note in values[0]], values[1], position)
+                session.answer.hear([Note(*note) for note in values[0]], values[1], position)
         except ValueError as error:
             self.tell(("note", str(error)))
 
     def status(self, session: Session, position: Position) -> dict:
-        times = sorted(self.step_s)
-        quantile = lambda share: times[min(int(share * len(times)), len(times) - 1)] * 1e3  # noqa: E731
-        ticks = session.context.now_ticks - position.tick
-        ids_per_s = len(times) / sum(times) if times else 0.0
+        figures, rate = session.pace.figures(), session.rate(position)
         return {
-            "ids": len(session.context.ids), "ahead_bars": ticks / session.bar,
-            "ids_per_s": ids_per_s, "slow_to_bpm": slow_to(session.context.ticks, ids_per_s, position.rate),
-            "p50_ms": quantile(0.5) if times else 0.0, "p95_ms": quantile(0.95) if times else 0.0,
-            "p99_ms": quantile(0.99) if times else 0.0,
-            "key": session.key.name, "finished": session.finished,
-            "commit_ticks": session.settings.commit_beats * session.beat,
+            **figures,
+            "ahead_bars": (session.context.now_ticks - position.tick) / session.bar,
+            "slow_to_bpm": slow_to(session.context.ticks, figures["ids_per_s"], position.rate),
+            "key": session.key.name,
+            "coming_key": session.modulation.key.name if session.modulation else "",
+            "listening": session.answer.listening,
+            "commit_ticks": session.pace.first_notes_s * rate,
+            "turn_ms": session.pace.first_notes_s * 1e3,
         }
-
-
-def slow_to(ticks: list[int], ids_per_s: float, rate: float) -> float:
-    """The tempo (bpm) that this machine keeps up with when it hardly keeps up with the present one, else 0.
-
-    ticks: the clock after each id; rate: ticks a second at present. A fifth is left for prefills and rewinds.
-    """
-    recent = ticks[-256:]
-    if len(recent) < 64 or not rate or recent[-1] == recent[0]:
-        return 0.0
-    affordable = ids_per_s * (recent[-1] - recent[0]) / (len(recent) - 1) * 0.8      # ticks a second
-    return float(int(affordable * 60 / TICKS_PER_QUARTER)) if affordable < rate else 0.0

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-FORMAT = "mlxgen-session-1"
+FORMAT = "mlxgen-session-2"
 
 
 class SessionLog:

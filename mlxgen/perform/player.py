@@ -231,7 +231,7 @@ class Player:
             if late_s < 0:
                 return
             if late_s > self.settings.stall_s:
-                self._slip(late_s)
+                self._slip(tick, late_s)
                 return
             event = heapq.heappop(events)
             if event[5] is None:
@@ -300,10 +300,12 @@ class Player:
     def _beat_s(self) -> float:
         return self.beat_ticks / self.transport.rate
 
-    def _slip(self, late_s: float) -> None:
-        """This process was kept from running: move time by whole beats, so that nothing bursts."""
+    def _slip(self, tick: float, late_s: float) -> None:
+        """This process was kept from running: move time by whole beats, so that nothing bursts, and stand at
+        `tick` until then; what lies before it has sounded.
+        """
         beats = math.ceil(late_s / self._beat_s())
-        self.transport.delay(beats * self._beat_s())
+        self.transport.start(self.transport.time_of(tick) + beats * self._beat_s(), tick)
         self.shared.add("stalls")
         self.shared.add("slipped_beats", beats)
         self._publish()

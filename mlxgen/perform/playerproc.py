@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from mlxgen.perform.player import Player, PlayerSettings
 from mlxgen.perform.ports import SILENT, NullPort, PortSpec, note_off, open_output, panic_messages
-from mlxgen.perform.processes import raise_priority, redirect_errors
+from mlxgen.perform.processes import lock_memory, raise_priority, redirect_errors
 from mlxgen.perform.record import Recorder
 from mlxgen.perform.shared import Shared
 from mlxgen.perform.wire import Order, make_channel, read_all
@@ -54,6 +54,7 @@ def run_player(given: PlayerProcess) -> None:
             return
         port = NullPort()           # play on in silence until the port is back
     raise_priority()
+    lock_memory()
     given.shared.set("port_open", float(not isinstance(port, NullPort) or given.spec.name == SILENT))
     player = Player(port, given.shared, given.settings)
     if given.takes_over:

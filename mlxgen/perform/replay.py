@@ -8,11 +8,11 @@ import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from mlxgen.music.prompt import Conditioning
 from mlxgen.music.vocab import Vocab
-from mlxgen.perform.context import Context
+from mlxgen.perform.context import Context, Prepared
 from mlxgen.perform.player import Player, PlayerSettings
 from mlxgen.perform.playerproc import Spin
 from mlxgen.perform.shared import Shared
@@ -40,6 +40,8 @@ class _NoEngine:
     def prefill(self, ids) -> None: ...
 
     def rewind(self, count: int) -> None: ...
+
+    def replace_prefix(self, count: int, ids) -> None: ...
 
     def step(self):
         return type("Drawn", (), {"ids": [self.waiting.pop(0)]})
@@ -75,8 +77,13 @@ class _Replayer:
     def _on_reset(self, entry: dict) -> None:
         self._kept += [note for notes in self._taken for note in notes]
         self._taken = []
-        self.context.reset(entry["pinned"], entry["history"], entry["start_ticks"], entry["seed"],
-                           entry["pin_more"])
+        wanted = Prepared(**{field.name: entry[field.name] for field in fields(Prepared)
+                             if field.name != "engine"})
+        self.context.prepare(wanted)
+        self.context.adopt(wanted)
+
+    def _on_prefix(self, entry: dict) -> None:
+        self.context.replace_prefix(entry["ids"])
 
     def _on_draw(self, entry: dict) -> None:
         self._engine.waiting = list(entry["ids"])

@@ -75,7 +75,7 @@ class Shared:
             if before == fields[0] and before % 2 == 0:
                 break
         _, anchor_tick, anchor_s, rate, running, horizon, state, epoch = values
-        tick = anchor_tick + (now_s - anchor_s) * rate if running else anchor_tick
+        tick = anchor_tick + max(0.0, now_s - anchor_s) * rate if running else anchor_tick
         return Position(min(tick, horizon) if running else tick, horizon, rate if running else 0.0,
                         STATES[int(state)], int(epoch))
 

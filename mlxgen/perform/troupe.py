@@ -17,12 +17,13 @@ from mlxgen.perform.generator import GeneratorProcess, run_generator
 from mlxgen.perform.player import PlayerSettings
 from mlxgen.perform.playerproc import PlayerProcess, run_player
 from mlxgen.perform.ports import PortSpec
-from mlxgen.perform.session import SessionSettings
+from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.shared import Shared
 from mlxgen.perform.watch import WatcherProcess, run_watcher
 from mlxgen.perform.wire import Writer, make_channel, pack_order
 
 START_S = 60.0          # the longest that a process may take to be ready
+WINDOW_IDS = 1024       # of context: about what the shipped model was trained on
 LEAVE_S = 4.0           # the player has so long to end its notes and leave
 
 
@@ -34,7 +35,7 @@ class StreamSettings:
     session: SessionSettings
     player: PlayerSettings
     spec: PortSpec = field(default_factory=PortSpec)
-    window: int | None = None
+    window: int = WINDOW_IDS
     folder: Path | None = None          # the session's folder: log, recording, what libraries say
     record: Path | None = None
     log: Path | None = None

@@ -1,4 +1,4 @@
-"""The recipe's first minute: a tiny corpus, 20 steps, a checkpoint that converts and agrees; runs and their ends."""
+"""The recipe's first minute: twenty steps, a checkpoint that converts and agrees; runs and their ends."""
 
 from __future__ import annotations
 

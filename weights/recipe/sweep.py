@@ -72,16 +72,25 @@ def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, count: int, 
     return ranked(rows)
 
 
-def apply_defaults(folder: Path, winners: dict[str, dict]) -> None:
-    """Write {form: {temperature, min_p}} into config.json under `generation`, whole or not at all."""
+def knobs(row: dict) -> dict[str, float]:
+    return {"temperature": row["temperature"], "min_p": row["min_p"]}
+
+
+def apply_defaults(folder: Path, tables: dict[str, list[dict]]) -> None:
+    """Write each form's best plain cell into config.json under `generation`, whole or not at all.
+
+    Forms that were not swept get the plain cell with the lowest sum of ranks over all that were.
+    """
     path = folder / "config.json"
     data = json.loads(path.read_text(encoding="utf-8"))
-    forms = {
-        form: {"temperature": row["temperature"], "min_p": row["min_p"]} for form, row in winners.items()
-    }
+    plain = {form: [row for row in rows if not row["soft"]] for form, rows in tables.items()}
+    cells = [knobs(row) for row in next(iter(plain.values()))]
+    everywhere = [
+        sum(row["rank"] for rows in plain.values() for row in rows if knobs(row) == cell) for cell in cells
+    ]
     data["generation"] = {
-        **data.get("generation", {}),
-        "forms": {**data.get("generation", {}).get("forms", {}), **forms},
+        **cells[everywhere.index(min(everywhere))],
+        "forms": {form: knobs(rows[0]) for form, rows in plain.items()},
     }
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
@@ -102,15 +111,14 @@ def main() -> None:
     parser.add_argument("--apply", action="store_true")
     args = parser.parse_args()
     model, vocab = load(args.model)
-    corpus, winners = read_rows(args.work), {}
+    corpus, tables = read_rows(args.work), {}
     for form in args.forms:
         real = RealMusic(row_piece(row) for row in real_rows(corpus, form)[0])
-        rows = sweep_form(model, vocab, form, real, args.out, args.count, args.bars)
-        winners[form] = next(row for row in rows if not row["soft"])
+        tables[form] = rows = sweep_form(model, vocab, form, real, args.out, args.count, args.bars)
         (args.out / f"sweep.{form}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         print("\n".join(json.dumps(row) for row in rows), flush=True)
     if args.apply:
-        apply_defaults(args.model, winners)
+        apply_defaults(args.model, tables)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import tiny as tiny_models
 from tiny_folder import write_tiny_folder
 
 from mlxgen.compose.attempt import Attempt, candidate_seed
@@ -15,13 +16,14 @@ from mlxgen.compose.judge import ranked, with_values
 from mlxgen.compose.plan import Plan, Section, simple_plan
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.shards import Shards
-from mlxgen.compose.steps import Chunk, Step, make_prompt, move_to_key, next_step
+from mlxgen.compose.steps import Chunk, Step, make_prompt, move_to_key, next_step, section_ids
 from mlxgen.compose.stitch import bar_count
 from mlxgen.model.load import load
 from mlxgen.music.decode import decode
 from mlxgen.music.piece import Note, Piece
 from mlxgen.music.prompt import Conditioning
 from mlxgen.music.theory import Key, pitch_to_degree
+from mlxgen.music.vocab import Vocab
 
 G_MAJOR, E_MINOR, D_MAJOR = Key(7, "major"), Key(4, "minor"), Key(2, "major")
 
@@ -154,6 +156,56 @@ def test_a_theme_opens_the_piece_and_stays_in_the_prefix(tiny):
     step = next_step(chosen, chunks[:2], vocab)
     pinned = make_prompt(chosen, chunks[:2], step, vocab, room=800).prefix
     assert decode(pinned, vocab).voices[0] == list(theme[0])
+
+
+@pytest.fixture(scope="module")
+def sectioned():
+    """A model whose vocabulary has SECTION_ tokens."""
+    plain = tiny_models.make_vocab()
+    names = [*plain.names, "SECTION_EXPOSITION", "SECTION_DEV", "SECTION_B"]
+    vocab = Vocab({"tokenizer_type": plain.kind, "token_to_name": dict(enumerate(names)), "config": {}})
+    return tiny_models.make_model(vocab, max_seq_len=1024), vocab
+
+
+PLAN = Plan((Section("exposition", bars=3), Section("development", chunks=2, key="relative"),
+             Section("trio", bars=3, token="B", cadence="full")))
+
+
+def test_sections_and_closes_are_written_where_the_vocabulary_has_tokens_for_them(sectioned):
+    _, vocab = sectioned
+    chosen = settings(plan=PLAN, markers=True, overlap=500)
+    chunks = run(sectioned, chosen)
+    tokens = {0: "SECTION_EXPOSITION", 1: "SECTION_DEV", 2: "SECTION_B"}
+    for chunk in chunks:
+        assert [vocab.name(token) for token in chunk.ids[:2]] == [tokens[chunk.section], "BAR"]
+    context = make_prompt(chosen, chunks, Step(9, 2, G_MAJOR, True, True), vocab, room=800).context
+    assert vocab["SECTION_B"] in context
+    unmarked = [replace(chunk, ids=[token for token in chunk.ids
+                                    if not vocab.name(token).startswith(("SECTION_", "CAD_"))])
+                for chunk in chunks]
+    assert stitched(chosen, chunks, vocab) == stitched(chosen, unmarked, vocab)
+
+
+def test_where_it_has_none_the_prefix_says_what_changes(tiny):
+    _, vocab = tiny
+    plan = Plan((Section("first", chunks=1),
+                 Section("second", chunks=1, key="dominant", changes={"harmonic_tension": "high"})))
+    chosen = settings(plan=plan)
+    first = run(tiny, settings(plan=Plan(plan.sections[:1])))
+    before, after = (make_prompt(chosen, chunks, next_step(chosen, chunks, vocab), vocab, room=800).prefix
+                     for chunks in ([], first))
+    assert vocab["HARMONIC_TENSION_HIGH"] in after and vocab["KEY_D_major"] in after
+    assert vocab["HARMONIC_TENSION_HIGH"] not in before and vocab["KEY_G_major"] in before
+
+
+@pytest.mark.parametrize(("name", "token", "found"), [
+    ("development", None, "SECTION_DEV"), ("Exposition", None, "SECTION_EXPOSITION"),
+    ("first theme", "exposition", "SECTION_EXPOSITION"), ("ballad", None, None), ("trio", "B", "SECTION_B"),
+    ("coda", "recapitulation", None),
+])
+def test_a_section_finds_its_token(sectioned, name, token, found):
+    _, vocab = sectioned
+    assert section_ids(Section(name, chunks=1, token=token), vocab) == ([vocab[found]] if found else [])
 
 
 @pytest.mark.parametrize("markers", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import mido
 import pytest
@@ -85,6 +85,18 @@ def test_a_written_piece_says_everything(tmp_path):
         ("note_off", 72, 0, 480),
     ]
     assert {message.channel for message in lower if message.type.startswith("note")} == {1}
+
+
+def test_places_with_a_name_are_markers():
+    places = [(0, "Anfang"), (1440, "Mitte"), (2880, "Schluß")]
+    file = make_midi(PIECE, markers=places)
+    assert [(tick, message.text) for tick, message in marks(file)] == places
+
+
+def marks(file: mido.MidiFile) -> list[tuple[int, mido.MetaMessage]]:
+    ticks = accumulate(message.time for message in file.tracks[0])
+    return [(tick, message) for tick, message in zip(ticks, file.tracks[0], strict=True)
+            if message.type == "marker"]
 
 
 def test_a_written_piece_reads_back(tmp_path):

@@ -14,7 +14,7 @@ from tiny_folder import write_tiny_folder
 from mlxgen.compose.audition import make_audition, make_pairs
 from mlxgen.compose.chain import compose
 from mlxgen.compose.engraving import can_engrave, engrave
-from mlxgen.compose.outputs import outline
+from mlxgen.compose.outputs import markers_of, outline
 from mlxgen.compose.page import as_script, make_page
 from mlxgen.compose.plan import Plan, Section
 from mlxgen.compose.report import make_report
@@ -217,3 +217,10 @@ def test_votes_are_kept_over_a_reload_and_exported(window, tmp_path):
     assert (first["a"], first["b"]) == (names[pairs[0][0]], names[pairs[0][1]])
     assert first["better"] == first["b"] and second["better"] is None
     assert window.errors() == []
+
+
+def test_the_midi_file_says_where_sections_and_seams_are(run):
+    _, _, drawn = run
+    assert markers_of(drawn) == [(0, "first"), (drawn.seams[0], "<second>"), (drawn.seams[1], "again")]
+    plain = drawn._replace(sections=[(0, "piece")], seams=[1920, 3840])
+    assert markers_of(plain) == [(1920, "chunk 2"), (3840, "chunk 3")]

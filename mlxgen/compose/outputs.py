@@ -51,15 +51,28 @@ def programs_of(form: str | None, piece: Piece) -> list[int]:
 
 
 def write_piece(folder: Path, drawn: Outline, form: str | None, picture: bool = True) -> Path:
-    """piece.mid, outline.json and a piano roll in `folder`; returns the MIDI file's path."""
+    """piece.mid, outline.json and a piano roll in `folder`; returns the MIDI file's path.
+
+    Sections, and the seams between them, are markers in the MIDI file.
+    """
     path = folder / "piece.mid"
     places = {"seams": drawn.seams, "sections": drawn.sections,
               "keys": [[tick, key.name] for tick, key in drawn.keys]}
     write_atomically(folder / "outline.json", (json.dumps(places) + "\n").encode())
-    write_midi(drawn.piece, path, keys=drawn.keys[1:], programs=programs_of(form, drawn.piece))
+    write_midi(drawn.piece, path, keys=drawn.keys[1:], programs=programs_of(form, drawn.piece),
+               markers=markers_of(drawn))
     if picture:
         write_picture(drawn, folder / "piece.svg")
     return path
+
+
+def markers_of(drawn: Outline) -> list[tuple[int, str]]:
+    """Where a listener may want to go: sections by name, and the seams that no section begins at."""
+    sections = drawn.sections if len(drawn.sections) > 1 else []
+    begins = {tick for tick, _ in sections}
+    seams = [(tick, f"chunk {number}") for number, tick in enumerate(drawn.seams, start=2)
+             if tick not in begins]
+    return sorted([*sections, *seams])
 
 
 def write_picture(drawn: Outline, path: Path) -> None:

@@ -11,6 +11,7 @@
 
     [[section]]
     name = "trio"
+    token = "B"                 # SECTION_B, where the vocabulary has it; else the name says which
     bars = 16
     key = "subdominant"         # from the home key, or a key by name: "A minor"
     texture = "homophonic"
@@ -58,7 +59,8 @@ _RELATIONS = {
 class Section:
     """One section: how long, what changes against the rest of the piece, and how it closes.
 
-    Exactly one of `bars`, `chunks`, `repeat` is set. `recall` names an earlier section whose first
+    Exactly one of `bars`, `chunks`, `repeat` is set. `token` is its SECTION_ token, without that prefix, for
+    vocabularies that have one (None: by its name). `recall` names an earlier section whose first
     `recall_bars` bars are stated again, in this section's key, before anything new.
     """
 
@@ -66,6 +68,7 @@ class Section:
     bars: int | None = None
     chunks: int | None = None
     repeat: str | None = None
+    token: str | None = None
     key: str = "home"
     cadence: str = "none"
     cadence_density: str | None = None

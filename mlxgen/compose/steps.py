@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mlxgen.compose.ending import encode_bars
+from mlxgen.compose.plan import Section
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.stitch import Part, bar_count, context_of, stitch
 from mlxgen.music.encode import encode_events, reencode
@@ -148,19 +149,29 @@ def _context(settings: ChainSettings, chunks: Sequence[Chunk], key: Key, vocab: 
     return context_of(spelled, limit, vocab)
 
 
-
 def _opening(settings: ChainSettings, chunks: Sequence[Chunk], step: Step, vocab: Vocab) -> list[int]:
     """The first ids of the chunk: the theme, an earlier section's theme, or just a bar line."""
     section = settings.plan.sections[step.section]
     begins = not chunks or chunks[-1].section != step.section
-    marked = [vocab[name] for name in (f"SECTION_{section.name.upper().replace(' ', '_')}",)
-              if begins and name in vocab]
+    marked = section_ids(section, vocab)
     if not chunks and settings.theme:
         return [*marked, *_theme_opening(settings.theme_piece(), vocab)]
     if begins and section.recall is not None:
         return [*marked, *_recalled(settings, chunks, section.recall, section.recall_bars, step.key, vocab),
                 *_bar_line(vocab)]
     return [*marked, *_bar_line(vocab)]
+
+
+def section_ids(section: Section, vocab: Vocab) -> list[int]:
+    """The SECTION_ token of a section, if the vocabulary has one for it: the token it asks for, else its
+    name, or an abbreviation of at least three letters ("recapitulation": SECTION_RECAP).
+
+    It stands before the first bar of every chunk of the section: the model may see no earlier one.
+    """
+    wanted = (section.token or section.name).upper().replace(" ", "_")
+    fits = [name for name in vocab.family("SECTION_")
+            if name == wanted or (len(name) >= 3 and wanted.startswith(name))]
+    return [vocab[f"SECTION_{max(fits, key=len)}"]] if fits else []
 
 
 def _bar_line(vocab: Vocab) -> list[int]:

@@ -33,7 +33,8 @@ def _signature(key: Key) -> mido.MetaMessage:
     return mido.MetaMessage("key_signature", key=key.tonic + ("m" if key.mode == "minor" else ""))
 
 
-def _conductor(piece: Piece, tempo_bpm: float, keys: Sequence[tuple[int, Key]]) -> mido.MidiTrack:
+def _conductor(piece: Piece, tempo_bpm: float, keys: Sequence[tuple[int, Key]],
+               markers: Sequence[tuple[int, str]]) -> mido.MidiTrack:
     numerator, denominator = piece.meter
     by_bar = piece.keys_by_bar(keys)
     messages = [
@@ -45,6 +46,7 @@ def _conductor(piece: Piece, tempo_bpm: float, keys: Sequence[tuple[int, Key]]) 
     events = [(0, order, message) for order, message in enumerate(messages)]
     events += [(bar * piece.bar_ticks, 0, _signature(key))
                for bar, (before, key) in enumerate(pairwise(by_bar), start=1) if key != before]
+    events += [(tick, len(messages), mido.MetaMessage("marker", text=_latin(text))) for tick, text in markers]
     return _track(events)
 
 
@@ -54,10 +56,12 @@ def _latin(text: str) -> str:
 
 
 def make_midi(piece: Piece, *, tempo_bpm: float | None = None, velocity: int = 80,
-              programs: Sequence[int] = (), keys: Sequence[tuple[int, Key]] = ()) -> mido.MidiFile:
+              programs: Sequence[int] = (), keys: Sequence[tuple[int, Key]] = (),
+              markers: Sequence[tuple[int, str]] = ()) -> mido.MidiFile:
     """The piece as a mido file of type 1, 480 ticks a quarter.
 
-    `programs` are instrument numbers of the voices, `keys` later keys as (tick, key) rows.
+    `programs` are instrument numbers of the voices, `keys` later keys as (tick, key) rows, `markers` places
+    with a name as (tick, text) rows.
 
     Raises ValueError for a tempo, velocity or program out of range, or more voices than MIDI has channels.
     """
@@ -69,7 +73,7 @@ def make_midi(piece: Piece, *, tempo_bpm: float | None = None, velocity: int = 8
     if len(piece.voices) > len(_CHANNELS):
         raise ValueError(f"{len(piece.voices)} voices: MIDI has channels for {len(_CHANNELS)}")
     file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_QUARTER)
-    file.tracks.append(_conductor(piece, tempo_bpm, keys))
+    file.tracks.append(_conductor(piece, tempo_bpm, keys, markers))
     for index, (voice, name) in enumerate(zip(piece.voices, piece.names, strict=True)):
         channel = _CHANNELS[index]
         events = [(0, -2, mido.MetaMessage("track_name", name=_latin(name)))]
@@ -84,13 +88,15 @@ def make_midi(piece: Piece, *, tempo_bpm: float | None = None, velocity: int = 8
 
 
 def write_midi(piece: Piece, path: str | Path, *, tempo_bpm: float | None = None, velocity: int = 80,
-               programs: Sequence[int] = (), keys: Sequence[tuple[int, Key]] = ()) -> None:
+               programs: Sequence[int] = (), keys: Sequence[tuple[int, Key]] = (),
+               markers: Sequence[tuple[int, str]] = ()) -> None:
     """Write the piece to `path`, whole or not at all; the tempo is the piece's own unless given.
 
     `programs` are instrument numbers of the voices, `keys` later keys as (tick, key) rows: each gets its
-    signature at the bar line before it.
+    signature at the bar line before it. `markers`: see make_midi.
     """
-    file = make_midi(piece, tempo_bpm=tempo_bpm, velocity=velocity, programs=programs, keys=keys)
+    file = make_midi(piece, tempo_bpm=tempo_bpm, velocity=velocity, programs=programs, keys=keys,
+                     markers=markers)
     buffer = io.BytesIO()
     file.save(file=buffer)
     write_atomically(path, buffer.getvalue())

@@ -217,7 +217,7 @@ def test_clock_in_stop_continue_and_song_position():
     assert follower.feed([STOP], 0) == [("pause", 1)]
     follower.feed([0xF2, 8, 0], 1)              # the eighth sixteenth: two quarters
     follower.feed([CONTINUE], 1)
-    assert follower.feed([CLOCK], 1.1) == [("pause", 0)]
+    assert follower.feed([CLOCK], 1.1) == [("go", 1.1), ("pause", 0, 1.1)]
     assert follower.quarters == pytest.approx(2 + 1 / 24)
 
 

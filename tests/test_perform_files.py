@@ -139,8 +139,8 @@ def test_a_full_disk_is_told_and_the_file_stays_whole(tmp_path, monkeypatch):
 def test_a_reader_that_slept_too_long_loses_the_oldest_and_nothing_else(tmp_path):
     take = Take(tmp_path / "a.mid")
     for number in range(SENT_RING):
-        take.player._record(number, 0xB0 | 7 << 8 | number % 100 << 16)
-    take.player._record(SENT_RING, 0xB0 | 7 << 8 | 99 << 16)
+        take.player.sounding._record(number, 0xB0 | 7 << 8 | number % 100 << 16)
+    take.player.sounding._record(SENT_RING, 0xB0 | 7 << 8 | 99 << 16)
     take.recorder.flush()
     assert len([m for m in mido.MidiFile(take.path).tracks[0] if m.type == "control_change"]) == SENT_RING - 1
 

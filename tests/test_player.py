@@ -242,6 +242,37 @@ def test_clock_out_is_24_a_quarter_between_start_and_stop():
     assert order == [0xF2, 0xFA, 0xFC]
 
 
+def test_after_a_pause_the_clock_says_where_it_goes_on():
+    stage = Stage(clock_out=True)
+    stage.notes(8 * BEAT, (0, 100, 60, 1, 70), (3 * BEAT, 100, 61, 1, 70))
+    stage.order("start", 0, 0)
+    stage.run(1.2)                                  # tick 1152: between the ninth and the tenth sixteenth
+    stage.order("pause", 1)
+    stage.run(3)
+    assert stage.messages[-1] == [0xFC]             # no pulse while it stands
+    stage.order("pause", 0)
+    stage.run(1)
+    at = stage.messages.index([0xFB])
+    assert stage.messages[at - 1] == [0xF2, 10, 0]
+    after = [at_s for at_s, message in stage.port.sent[at:] if message == [0xF8]]
+    second_s = stage.ons()[1][0] + 100.0            # the thirteenth sixteenth: two later, twelve pulses
+    assert after[12] == pytest.approx(second_s)
+
+
+def test_an_outer_clock_stopped_and_started_again_goes_on_in_phase():
+    stage = Stage(clock_in=True)
+    stage.notes(8 * BEAT, *((beat * BEAT, 100, 60 + beat, 1, 70) for beat in range(8)))
+    stage.order("start", 0, 0)
+    stage.order("go", 100.0)
+    stage.run(1.2)
+    stage.order("pause", 1)
+    stage.run(3)
+    for name, values in (("go", (104.2,)), ("pause", (0, 104.2))):      # what Start's first pulse becomes
+        stage.order(name, *values)
+    stage.run(2)
+    assert [at_s for at_s, pitch in stage.ons() if pitch >= 63] == pytest.approx([4.7, 5.2, 5.7, 6.2])
+
+
 def test_clock_goes_on_through_an_underrun_in_phase_with_the_music():
     stage = Stage(clock_out=True)
     stage.notes(BEAT, (0, 100, 60, 1, 70))

@@ -80,48 +80,47 @@ class Control:
         return round(min(self.high, max(self.low, moved)), 6)
 
 
-def _number(name, target, keys, cc, low, high, step, text) -> Control:
-    return Control(name, "number", target, keys, cc, text, low, high, step)
+def _number(name: str, span: tuple[float, float, float], keys: str, cc: int, text: str) -> Control:
+    """span: low, high, step. keys: the two that turn it down and up."""
+    low, high, step = span
+    return Control(name, "number", "generator", tuple(keys), cc, text, low, high, step)
 
 
-def _choice(name, keys, cc, choices, family, text) -> Control:
-    return Control(name, "choice", "generator", keys, cc, text, choices=choices, family=family)
+def _choice(name: str, choices: tuple[str, ...], letter: str, cc: int, text: str) -> Control:
+    """The letter goes on to the next, its capital goes back."""
+    keys = (letter.upper(), letter)
+    return Control(name, "choice", "generator", keys, cc, text, choices=choices, family=f"{name.upper()}_")
 
 
-CONTROLS: dict[str, Control] = {
-    control.name: control
-    for control in (
-        _number("temperature", "generator", ("[", "]"), 20, 0.1, 2.0, 0.05, "boldness of the draws"),
-        _number("min_p", "generator", (";", "'"), 21, 0.0, 0.3, 0.005, "drop unlikely ids"),
-        _number("tempo", "player", ("-", "="), 22, MIN_TEMPO_BPM, MAX_TEMPO_BPM, 1.0, "quarters a minute"),
-        _choice("key", ("k", "K"), 23, KEYS, "KEY_", "modulate at the next bar line"),
-        _choice(
-            "style", ("s", "S"), 24, ("bach", "baroque", "renaissance", "classical"), "STYLE_", "whose manner"
-        ),
-        _choice("texture", ("x", "X"), 25, ("homophonic", "polyphonic", "mixed"), "TEXTURE_", "texture"),
-        _choice("harmonic_tension", ("n", "N"), 26, LEVELS, "HARMONIC_TENSION_", "harmonic tension"),
-        _choice("imitation", ("i", "I"), 27, ("none", "low", "high"), "IMITATION_", "imitation"),
-        _choice("chromaticism", ("c", "C"), 28, LEVELS, "CHROMATICISM_", "how far from the scale"),
-        _choice(
-            "harmonic_rhythm",
-            ("h", "H"),
-            29,
-            ("slow", "moderate", "fast"),
-            "HARMONIC_RHYTHM_",
-            "harmonic rhythm",
-        ),
-        _number("density", "generator", ("d", "D"), 30, -3.0, 3.0, 0.25, "fewer or more notes"),
-        _number("nudge_ms", "player", (",", "."), 31, -200.0, 200.0, 1.0, "notes later or earlier"),
-        Control("mute_1", "switch", "player", ("1",), 102, "silence voice 1"),
-        Control("mute_2", "switch", "player", ("2",), 103, "silence voice 2"),
-        Control("mute_3", "switch", "player", ("3",), 104, "silence voice 3"),
-        Control("mute_4", "switch", "player", ("4",), 105, "silence voice 4"),
-        Control("recall", "action", "generator", ("r",), 106, "state the theme at the next bar"),
-        Control("end", "action", "generator", ("e",), 107, "cadence and end"),
-        Control("pause", "switch", "player", (" ",), 108, "pause"),
-        Control("panic", "action", "both", ("!", "\x7f"), 109, "all notes off, begin again"),
-    )
-}
+def _switch(name: str, key: str, cc: int, text: str) -> Control:
+    return Control(name, "switch", "player", (key,), cc, text)
+
+
+def _action(name: str, keys: tuple[str, ...], cc: int, text: str, target: str = "generator") -> Control:
+    return Control(name, "action", target, keys, cc, text)
+
+
+_ROWS = (
+    _number("temperature", (0.1, 2.0, 0.05), "[]", 20, "boldness of the draws"),
+    _number("min_p", (0.0, 0.3, 0.005), ";'", 21, "drop unlikely ids"),
+    replace(_number("tempo", (MIN_TEMPO_BPM, MAX_TEMPO_BPM, 1.0), "-=", 22, "quarters a minute"),
+            target="player"),
+    _choice("key", KEYS, "k", 23, "modulate at the next bar line"),
+    _choice("style", ("bach", "baroque", "renaissance", "classical"), "s", 24, "whose manner"),
+    _choice("texture", ("homophonic", "polyphonic", "mixed"), "x", 25, "texture"),
+    _choice("harmonic_tension", LEVELS, "n", 26, "harmonic tension"),
+    _choice("imitation", ("none", "low", "high"), "i", 27, "imitation"),
+    _choice("chromaticism", LEVELS, "c", 28, "how far from the scale"),
+    _choice("harmonic_rhythm", ("slow", "moderate", "fast"), "h", 29, "harmonic rhythm"),
+    _number("density", (-3.0, 3.0, 0.25), "dD", 30, "fewer or more notes"),
+    replace(_number("nudge_ms", (-200.0, 200.0, 1.0), ",.", 31, "notes later or earlier"), target="player"),
+    *(_switch(f"mute_{voice}", str(voice), 101 + voice, f"silence voice {voice}") for voice in range(1, 5)),
+    _action("recall", ("r",), 106, "state the theme at the next bar"),
+    _action("end", ("e",), 107, "cadence and end"),
+    _switch("pause", " ", 108, "pause"),
+    _action("panic", ("!", "\x7f"), 109, "all notes off, begin again", target="both"),
+)
+CONTROLS: dict[str, Control] = {control.name: control for control in _ROWS}
 
 
 def controls_for(vocab: Vocab) -> dict[str, Control]:

@@ -11,14 +11,15 @@ import math
 import time
 from dataclasses import dataclass
 
-from mlxgen.perform.clock import CLOCKS_PER_QUARTER, Transport, ticks_per_second, whole_beats_after
-from mlxgen.perform.ports import note_off, note_on, panic_messages
-from mlxgen.perform.shared import LATE_BIN_S, LATE_BINS, SENT_RING, STATES, Shared
+from mlxgen.perform.clock import Transport, ticks_per_second, whole_beats_after
+from mlxgen.perform.ports import note_on
+from mlxgen.perform.shared import STATES, Shared
+from mlxgen.perform.sounding import Sounding
+from mlxgen.perform.sync import ClockSender
 from mlxgen.perform.wire import Notes, Order, TimedNote
 
 CHANNELS = ("one", "per-voice")
-TEMPO_MARK = 0xFF           # in the sent ring: 0xFF | milli-bpm << 8
-_CLOCK, _START, _CONTINUE, _STOP = [0xF8], [0xFA], [0xFB], [0xFC]
+RESUME_S = 0.02             # after a pause, the first note comes so much later than asked
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,13 @@ class PlayerSettings:
 class Player:
     """Plays notes given by `notes`, obeys `orders`; both arrive through `handle`.
 
-    Notes of one epoch only are taken; `flush` begins the next one. Every note-on sent has exactly one
-    note-off: the notes that sound are counted a (channel, pitch), in shared memory.
+    Notes of one epoch only are taken; `flush` begins the next one. It decides when; `Sounding` sends.
     """
 
     def __init__(self, port, shared: Shared, settings: PlayerSettings, now=time.monotonic):
-        self.port, self.shared, self.settings, self.now = port, shared, settings, now
+        self.shared, self.settings, self.now = shared, settings, now
+        self.sounding = Sounding(port, shared, now)
+        self.clock_out = ClockSender(self.sounding, settings.clock_out)
         self.transport = Transport(ticks_per_second(settings.tempo_bpm))
         self.tempo_bpm = settings.tempo_bpm
         self.nudge_s = settings.nudge_s
@@ -54,14 +56,11 @@ class Player:
         self.epoch = 0
         self.horizon = 0.0
         self.last_tick = math.inf       # where the music ends, once it is known
-        self.mute_mask = 0
         self.state = "waiting"
         self.hold_started_s = 0.0
-        self.open_notes: dict[int, tuple[int, int]] = {}     # serial -> (slot, voice)
         self.accepting = True
         self._events: list[tuple] = []  # heap of (tick, order, serial, slot, voice, message or None)
         self._serial = 0
-        self._next_pulse_s = math.inf
         self._armed_tick: float | None = None
         shared.set("beat_ticks", self.beat_ticks)
         self._publish()
@@ -106,9 +105,7 @@ class Player:
 
     def panic(self, *_values: float) -> None:
         """Tracked note-offs, then CC 64, 123 and 120 on 16 channels. Takes no notes before the next flush."""
-        self.release_all()
-        for message in panic_messages():
-            self.port.send(message)
+        self.sounding.panic(self.transport.tick_at(self.now()))
         self._forget()
         self.accepting = False
 
@@ -116,6 +113,7 @@ class Player:
         self._events.clear()
         self.horizon, self.last_tick = 0.0, math.inf
         self.transport.stop(self.now(), 0.0)
+        self.clock_out.stop()
         self._set_state("waiting")
 
     def start(self, tick: float, delay_s: float, _third: float = 0.0) -> None:
@@ -136,10 +134,7 @@ class Player:
     def _begin(self, begin_s: float, tick: float) -> None:
         self.transport.start(begin_s, tick)
         self._set_state("playing")
-        if self.settings.clock_out:
-            self.port.send([0xF2, 0, 0])
-            self.port.send(_START)
-            self._next_pulse_s = begin_s
+        self.clock_out.start(begin_s)
 
     def truncate(self, tick: float, *_values: float) -> None:
         """Withdraw the notes that begin at `tick` or later; they were never promised."""
@@ -158,33 +153,25 @@ class Player:
         old_rate = self.transport.rate
         self.transport.set_rate(now_s, ticks_per_second(tempo_bpm))
         self.tempo_bpm = tempo_bpm
-        if self._next_pulse_s < math.inf:
-            self._next_pulse_s = now_s + (self._next_pulse_s - now_s) * old_rate / self.transport.rate
-        self._record(self.transport.tick_at(now_s), TEMPO_MARK | int(tempo_bpm * 1000) << 8)
+        self.clock_out.stretch(now_s, old_rate / self.transport.rate)
+        self.sounding.mark_tempo(self.transport.tick_at(now_s), tempo_bpm)
 
-    def pause(self, on: float, *_values: float) -> None:
+    def pause(self, on: float, at_s: float = 0.0, _third: float = 0.0) -> None:
+        """Stand and be silent, or go on where it stood; `at_s`: an outer clock's beat that begins then."""
         if on and self.state in ("playing", "holding"):
             self.transport.stop(self.now())
             self.release_all()
             self._set_state("paused")
-            self._send_transport(_STOP)
+            self.clock_out.stop()
         elif not on and self.state == "paused":
-            self.transport.start(self.now() + 0.02)
+            into_beat = self.transport.anchor_tick % self.beat_ticks / self.transport.rate
+            begin_s = at_s + into_beat if at_s else self.now() + RESUME_S
+            self.transport.start(begin_s)
             self._set_state("playing")
-            self._send_transport(_CONTINUE)
-
-    def _send_transport(self, message: list[int]) -> None:
-        if self.settings.clock_out:
-            self.port.send(message)
-            running = message is not _STOP
-            self._next_pulse_s = self.transport.anchor_s if running else math.inf
+            self.clock_out.go_on(begin_s, self.transport)
 
     def mute(self, mask: float, *_values: float) -> None:
-        """Bit n-1 silences voice n, at once."""
-        self.mute_mask = int(mask)
-        for serial, (_, voice) in list(self.open_notes.items()):
-            if self.mute_mask >> (voice - 1) & 1:
-                self._release(serial)
+        self.sounding.mute(int(mask), self.transport.tick_at(self.now()))
 
     def nudge(self, seconds: float, *_values: float) -> None:
         self.nudge_s = seconds
@@ -213,8 +200,8 @@ class Player:
     def step(self) -> float:
         """Do everything that is due; the next deadline in seconds of `now`, infinity for none."""
         now_s = self.now()
-        if self._next_pulse_s <= now_s:
-            self._pulse(now_s)
+        if self.clock_out.next_s <= now_s:
+            self.clock_out.pulse(now_s, self.tempo_bpm, self.settings.stall_s)
         if self.transport.running:
             self._play_due()
         elif self.state == "holding" and now_s >= self.hold_started_s + self.settings.hold_release_s:
@@ -235,10 +222,9 @@ class Player:
                 return
             event = heapq.heappop(events)
             if event[5] is None:
-                if event[2] in self.open_notes:
-                    self._release(event[2], tick, due_s)
+                self.sounding.release(event[2], tick, due_s)
             else:
-                self._strike(event, due_s)
+                self.sounding.strike(event, due_s)
         limit_s = self.transport.time_of(limit) + self.nudge_s
         if now() >= limit_s:
             if self.last_tick <= self.horizon and not events:
@@ -246,54 +232,8 @@ class Player:
             elif self.last_tick > self.horizon:
                 self._hold(limit_s - self.nudge_s)
 
-    def _strike(self, event: tuple, due_s: float) -> None:
-        tick, _, serial, slot, voice, message = event
-        shared = self.shared
-        if self.mute_mask >> (voice - 1) & 1:
-            shared.add("muted_notes")
-            return
-        if shared.sounding[slot]:               # another voice holds this pitch: strike it again
-            self._send(note_off(slot), tick, due_s)
-            shared.add("note_offs")
-        shared.sounding[slot] += 1
-        self.open_notes[serial] = (slot, voice)
-        self._send(message, tick, due_s)
-        shared.add("note_ons")
-
-    def _release(self, serial: int, tick: float | None = None, due_s: float | None = None) -> None:
-        slot, _ = self.open_notes.pop(serial)
-        self.shared.sounding[slot] -= 1
-        if self.shared.sounding[slot] == 0:
-            self._send(note_off(slot), self.transport.tick_at(self.now()) if tick is None else tick, due_s)
-            self.shared.add("note_offs")
-
     def release_all(self) -> None:
-        for serial in list(self.open_notes):
-            self._release(serial)
-
-    def _send(self, message: list[int], tick: float, due_s: float | None) -> None:
-        if due_s is not None:
-            late_s = self.now() - due_s
-            shared = self.shared
-            shared.late[min(int(late_s / LATE_BIN_S), LATE_BINS - 1) if late_s > 0 else 0] += 1
-            if late_s > shared.get("late_max_s"):
-                shared.set("late_max_s", late_s)
-        self.port.send(message)
-        self._record(tick, message[0] | message[1] << 8 | message[2] << 16)
-
-    def _record(self, tick: float, packed: int) -> None:
-        count = int(self.shared.get("sent_count"))
-        self.shared.sent_ticks[count % SENT_RING] = tick
-        self.shared.sent_messages[count % SENT_RING] = packed
-        self.shared.set("sent_count", count + 1)
-
-    def _pulse(self, now_s: float) -> None:
-        pulse_s = 60.0 / self.tempo_bpm / CLOCKS_PER_QUARTER
-        if now_s - self._next_pulse_s > self.settings.stall_s:
-            self._next_pulse_s = whole_beats_after(self._next_pulse_s, now_s, pulse_s * CLOCKS_PER_QUARTER)
-            return
-        self.port.send(_CLOCK)
-        self._next_pulse_s += pulse_s
+        self.sounding.release_all(self.transport.tick_at(self.now()))
 
     # -- when it cannot go on ----------------------------------------------------------------------------
 
@@ -330,16 +270,16 @@ class Player:
         self.release_all()
         self.transport.stop(self.now())
         self._set_state("ended")
-        self._send_transport(_STOP)
+        self.clock_out.stop()
 
     def _next_deadline(self) -> float:
-        deadline_s = self._next_pulse_s
+        deadline_s = self.clock_out.next_s
         if self.transport.running:
             limit = min(self.horizon, self.last_tick)
             tick = min(self._events[0][0], limit) if self._events else limit
             if tick < math.inf:
                 deadline_s = min(deadline_s, self.transport.time_of(tick) + self.nudge_s)
-        elif self.state == "holding" and self.open_notes:
+        elif self.state == "holding" and self.sounding:
             deadline_s = min(deadline_s, self.hold_started_s + self.settings.hold_release_s)
         return deadline_s
 

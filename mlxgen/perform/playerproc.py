@@ -69,7 +69,7 @@ def run_player(given: PlayerProcess) -> None:
         player.panic()
     if orphaned and given.record_path:
         Recorder(given.record_path, given.shared).finish()
-    player.port.close()
+    player.sounding.port.close()
 
 
 def _loop(player: Player, given: PlayerProcess, stop) -> bool:
@@ -125,26 +125,27 @@ class Spin:
 def change_port(player: Player, spec: PortSpec, opened: bool) -> None:
     """The port is gone (play on into nothing) or is to be opened again under its name."""
     player.release_all()
+    outlet = player.sounding
     if opened:
-        old, player.port = player.port, NullPort()
+        old, outlet.port = outlet.port, NullPort()
         old.close()
         try:
-            player.port = open_output(spec)
+            outlet.port = open_output(spec)
         except ValueError:
             return          # not there yet: the supervisor will say so again
         for message in panic_messages():
-            player.port.send(message)
+            outlet.port.send(message)
         player.shared.set("port_open", 1)
         player.shared.set("port_seen", 1)
     else:
         player.shared.set("port_open", 0)
-        player.port.close()
-        player.port = NullPort()
+        outlet.port.close()
+        outlet.port = NullPort()
 
 
 def end_sounding(player: Player) -> None:
     """What a killed player left sounding, ended and forgotten."""
     for channel, pitch in player.shared.sounding_notes():
         player.shared.sounding[channel * 128 + pitch] = 0
-        player.port.send(note_off(channel * 128 + pitch))
+        player.sounding.port.send(note_off(channel * 128 + pitch))
     player.panic()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import struct
 
-from mlxgen.perform.player import TEMPO_MARK
 from mlxgen.perform.shared import SENT_RING, Shared
+from mlxgen.perform.sounding import TEMPO_MARK
 
 _HEADER = struct.Struct(">4sIHHH4sI")
 _TRACK_AT = _HEADER.size                # first byte of the track's events

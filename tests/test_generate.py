@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from command_runs import PROGRAM, invoke, kill_in_chunk_5, launch_two
 from tiny_folder import write_tiny_folder
 
-from mlxgen.cli import main
 from mlxgen.files.midi import read_midi
 
-PROGRAM = [sys.executable, "-c", "from mlxgen.cli import main; main()"]
 LONG = ["generate-long", "--mode", "2-part", "--overlap", "120", "--num-candidates", "3", "--seed", "7",
         "--no-picture"]
 
@@ -34,12 +30,6 @@ def whole(model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     invoke(*LONG, "--chunks", 7, "--model", model, "--out", folder)
     return folder
-
-
-def invoke(*arguments, code: int = 0):
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_a_run_leaves_a_piece_and_everything_needed_to_make_it_again(whole):
@@ -62,15 +52,7 @@ def test_standard_output_is_the_path_of_the_midi_file(model, tmp_path):
 
 def test_killed_in_chunk_5_and_resumed_is_the_same_file(model, whole, tmp_path):
     folder = tmp_path / "run"
-    arguments = [*LONG, "--chunks", "7", "--model", str(model), "--out", str(folder)]
-    process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline_s = time.monotonic() + 120
-    while not (folder / "chunk-004.json").exists() and time.monotonic() < deadline_s:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    finished = len(list(folder.glob("chunk-*.json")))
-    assert 4 <= finished < 7
+    assert 4 <= kill_in_chunk_5([*LONG, "--chunks", 7, "--model", model], folder) < 7
     assert read_midi(folder / "piece.mid").note_count > 0  # the piece so far plays
     invoke("generate-long", "--resume", folder, "--no-picture")
     assert (folder / "piece.mid").read_bytes() == (whole / "piece.mid").read_bytes()
@@ -102,17 +84,8 @@ def test_resuming_a_finished_run_writes_the_same_piece_again(model, whole, tmp_p
 
 
 def test_two_processes_make_the_same_piece(model, whole, tmp_path):
-    launch = shutil.which("mlx.launch", path=str(Path(sys.executable).parent)) or shutil.which("mlx.launch")
-    if launch is None:
-        pytest.skip("no mlx.launch here")
-    script = tmp_path / "mlxgen"
-    script.write_text(f"#!{sys.executable}\nfrom mlxgen.cli import main\nmain()\n")
-    script.chmod(0o755)
     folder = tmp_path / "run"
-    done = subprocess.run(
-        [launch, "-n", "2", "--", str(script), *LONG, "--chunks", "7", "--model", str(model),
-         "--out", str(folder)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = launch_two([*LONG, "--chunks", 7, "--model", model, "--out", folder], tmp_path)
     assert done.returncode == 0, done.stderr
     assert (folder / "piece.mid").read_bytes() == (whole / "piece.mid").read_bytes()
     assert done.stdout.count("piece.mid") == 1
@@ -252,15 +225,7 @@ def test_info_tells_card_sizes_vocabulary_and_defaults(model):
 
 
 def test_an_error_of_the_first_process_stops_all_of_them(model, whole, tmp_path):
-    launch = shutil.which("mlx.launch", path=str(Path(sys.executable).parent)) or shutil.which("mlx.launch")
-    if launch is None:
-        pytest.skip("no mlx.launch here")
-    script = tmp_path / "mlxgen"
-    script.write_text(f"#!{sys.executable}\nfrom mlxgen.cli import main\nmain()\n")
-    script.chmod(0o755)
-    done = subprocess.run(
-        [launch, "-n", "2", "--", str(script), *LONG, "--chunks", "1", "--model", str(model),
-         "--out", str(whole)], capture_output=True, text=True, timeout=120)
+    done = launch_two([*LONG, "--chunks", 1, "--model", model, "--out", whole], tmp_path)
     assert "holds a run already" in done.stdout + done.stderr
 
 

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from mlxgen.perform.controls import CONTROLS, Desk
 from mlxgen.perform.mapping import Mapping, default_bindings, load_mapping
-from mlxgen.perform.screen import COMMITTED, PAST, TENTATIVE, Keys, Roll, render
+from mlxgen.perform.roll import COMMITTED, PAST, SOUNDING, TENTATIVE, Roll, pitch_name
+from mlxgen.perform.screen import Keys, render
 
 DESK = Desk(CONTROLS, {}, lambda *turn: None)
 STATUS = {
@@ -24,7 +25,8 @@ STATUS = {
     "tempo_bpm": 120.0, "port_open": True, "underruns": 3, "late_p50_ms": 0.1, "late_p99_ms": 0.12,
     "late_max_ms": 0.5,
     "ahead_bars": 1.5, "ids_per_s": 111.0, "p50_ms": 8.0, "p95_ms": 9.0, "p99_ms": 12.0,
-    "slow_to_bpm": 0, "key": "C minor", "note": "", "controls": DESK.values,
+    "stalls": 0, "slow_to_bpm": 0, "turn_ms": 140.0, "key": "C minor", "coming_key": "",
+    "listening": False, "note": "", "controls": DESK.values,
 }  # fmt: skip
 
 
@@ -40,9 +42,15 @@ def test_it_fits_and_shows_every_control_with_its_key(width, height, voices):
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
     for control in CONTROLS.values():
+        if control.name.startswith("mute_"):
+            continue                                # their keys are beside the voices
         assert control.name.replace("harmonic_", "").replace("_", " ") in text, control.name
         assert any(key in text for key in control.keys if key.isprintable() and key != " ") or "space" in text
-    for shown in ("fugue", "C minor", "120 bpm", "bar 3 beat 1", "111 ids/s", "synth:in", "quit", "under"):
+    for value in ("renaissance", "polyphonic"):      # none is cut
+        said = {**DESK.values, "style": value, "texture": value}
+        assert value in screen(width, height, controls=said).plain
+    for shown in ("fugue", "C minor", "120 bpm", "bar 3 beat 1", "111 ids/s", "synth:in", "quit",
+                  "underruns 3", "1.5 of 2 bars", "heard in 0.14 s", "mute"):
         assert shown in text
 
 
@@ -52,10 +60,31 @@ def test_notes_stand_in_their_zones_left_and_right_of_the_playhead():
     text = screen(80, 24, roll)
     styles = {str(span.style) for span in text.spans}
     assert {PAST, COMMITTED, TENTATIVE} <= styles
-    lane = text.plain.split("\n")[3:7]
+    lane = text.plain.split("\n")[4:7]
     columns = sorted(column for line in lane for column, cell in enumerate(line) if cell in "█▀▄")
-    playhead = text.plain.split("\n")[2].index("▼")
+    playhead = text.plain.split("\n")[3].index("▼")
     assert columns[0] < playhead < columns[-1]
+
+
+def test_what_sounds_is_named_and_what_is_muted_is_told():
+    roll = Roll()
+    roll.take([("notes", [(3900, 240, 63, 1, 70), (3900, 240, 48, 4, 70)])])
+    for width, height in ((80, 24), (80, 16)):
+        text = screen(width, height, roll, muted=[4])
+        assert "Eb4" in text.plain
+        assert "C3" not in text.plain
+        assert SOUNDING in {str(span.style) for span in text.spans}
+    assert "muted" in screen(80, 24, roll, muted=[4]).plain
+    assert pitch_name(60) == "C4"
+
+
+@pytest.mark.parametrize(("changed", "shown"), [
+    ({"state": "paused"}, "PAUSED"), ({"state": "holding"}, "UNDERRUN"),
+    ({"state": "waiting"}, "getting ready"), ({"coming_key": "G minor"}, "C minor → G minor"),
+    ({"listening": True}, "listening"), ({"stalls": 2}, "stalls 2"),
+    ({"note": "port is back"}, "port is back")])
+def test_what_happens_is_told(changed, shown):
+    assert shown in screen(80, 24, **changed).plain
 
 
 def test_what_is_taken_back_leaves_the_roll():

@@ -27,9 +27,11 @@ def make_status(conductor) -> dict:
         result[name] = int(shared.get(name))
     result["sounding"] = len(shared.sounding_notes())
     result.update({f"late_{name}": round(late[name], 3) for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")})
-    for name in ("ahead_bars", "ids_per_s", "p50_ms", "p95_ms", "p99_ms", "slow_to_bpm"):
+    for name in ("ahead_bars", "ids_per_s", "p50_ms", "p95_ms", "p99_ms", "slow_to_bpm", "turn_ms"):
         result[name] = round(generator.get(name, 0.0), 2)
-    result["key"] = generator.get("key", "")
+    for name in ("key", "coming_key"):
+        result[name] = generator.get(name, "")
+    result["listening"] = generator.get("listening", False)
     result["controls"] = {name: value for name, value in conductor.desk.values.items()
                           if conductor.controls[name].kind != "action"}
     result["note"] = conductor.messages[-1] if conductor.messages else ""

@@ -17,7 +17,7 @@ from mlxgen.scoring import calibration
 from mlxgen.scoring.boundary import find_seams
 from mlxgen.scoring.event_model import CHORDS, count_chords, harmony_of_pairs, make_dense
 from mlxgen.scoring.events import make_events
-from mlxgen.scoring.fingerprint import fingerprints
+from mlxgen.scoring.fingerprint import chord_changes, long_prints, short_prints
 from mlxgen.scoring.keys import local_keys
 from mlxgen.scoring.metrics import METRICS
 from mlxgen.scoring.music import make_music
@@ -191,23 +191,42 @@ def test_planted_seams_stand_out_from_the_other_bar_lines():
 
 
 def test_fingerprints_know_a_piece_in_any_key_and_no_other():
-    here, ticks = fingerprints(make_texture(CHORALE))
-    there, _ = fingerprints(make_texture(CHORALE.transposed(-4)))
-    other, _ = fingerprints(make_texture(long_chorale()))
-    assert len(here) > 4 and here.tolist() == there.tolist()
-    assert not set(here.tolist()) & set(other.tolist())
-    assert (np.diff(ticks) > 0).all()
+    for prints in (long_prints, short_prints):
+        here, ticks = prints(chord_changes(make_texture(CHORALE)))
+        there, _ = prints(chord_changes(make_texture(CHORALE.transposed(-4))))
+        other, _ = prints(chord_changes(make_texture(long_chorale())))
+        assert len(here) > 4 and here.tolist() == there.tolist()
+        assert not set(here.tolist()) & set(other.tolist())
+        assert (np.diff(ticks) > 0).all()
+
+
+def learnt(*pieces):
+    """The reference as if it had been fitted on these chorales too."""
+    reference = load_reference()
+    changes = [chord_changes(make_texture(piece)) for piece in pieces]
+    arrays = dict(reference.arrays)
+    for name, prints in (("prints", long_prints), ("turns/chorale", short_prints)):
+        arrays[name] = np.unique(np.concatenate([arrays[name], *(prints(change)[0] for change in changes)]))
+    return Reference(arrays)
 
 
 def test_a_copy_of_training_music_is_told():
-    reference = load_reference()
-    prints = fingerprints(make_texture(CHORALE))[0]
-    learnt = Reference(
-        {**reference.arrays, "prints": np.unique(np.concatenate([reference.arrays["prints"], prints]))}
-    )
     original = METRICS["originality"].function
     assert original(make_music(CHORALE)).value < 0.2
-    assert original(make_music(CHORALE, reference=learnt)).value == 1.0
+    assert original(make_music(CHORALE, reference=learnt(CHORALE))).value == 1.0
+
+
+def test_music_put_together_from_training_pieces_is_told():
+    """Two bars of one piece, two of the other: no long span is known whole, most short ones are."""
+    first, second = CHORALE, long_chorale().transposed(2)
+    patched = corruptions.joined(
+        [span for pair in zip(corruptions.sections(first), corruptions.sections(second), strict=False)
+         for span in pair], BAR
+    )
+    music = make_music(patched, reference=learnt(first, second))
+    turns, whole = (METRICS[name].function(music).value for name in ("recombination", "originality"))
+    assert turns > 0.3 > 0.1 > METRICS["recombination"].function(make_music(patched)).value
+    assert whole < turns
 
 
 def test_a_reference_without_an_array_is_refused_by_name():

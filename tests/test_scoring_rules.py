@@ -87,6 +87,12 @@ RULES = [
         (1, (1, 2)),
     ),
     ("range", ("C6 F6 E6/2 C6/4", "C4 C4 G3/2 C4/4"), ("C5 F5 E5/2 C5/4", "C4 C4 G3/2 C4/4"), None),
+    (
+        "bare sonorities",
+        ("C5/4 D5 C5 G5/2", "G4/4 G4 G4 D5/2", "C4/4 B3 E4 G4/2"),
+        ("C5/4 D5 C5 G5/2", "E4/4 G4 G4 B4/2", "C4/4 B3 E4 G4/2"),
+        (1, ()),
+    ),
     ("dissonance", ("E4 B4 G4/2 E4/4", "C4/4 C4/4"), ("G4 A4 B4 C5 E4/4", "C4/4 C4/4"), (1, (1,))),
 ]
 
@@ -151,3 +157,24 @@ def test_motion_variety_counts_similar_motion_of_both_voices():
 def test_independence_is_one_for_chords_only():
     assert found("independence", "C5 D5 E5 F5", "E4 F4 G4 A4").value == 1
     assert found("independence", "C5 D5 E5 F5", "E4/2 G4/2").value == pytest.approx(0.75)
+
+
+def test_voices_that_stay_crossed_count_more_than_those_that_cross_once():
+    lower = "A4 A4 A4 A4 A4/4"
+    once = found("crossings", "C5 G4 C5 C5 C5/4", lower)
+    staying = found("crossings", "C5 G4 G4 G4 G4/4", lower)
+    assert (once.total, staying.total) == (1, 4)
+    assert once.ticks.tolist() == staying.ticks.tolist() == [480]  # found where it begins
+
+
+def test_lines_that_return_and_lines_that_drift_are_told_apart():
+    arch = " ".join(["C5 D5 E5 F5 E5 D5"] * 5)
+    drift = " ".join(f"{name}{octave}" for octave in (2, 3, 4, 5) for name in "CDEFGAB")
+    assert found("wandering", arch, arch).value < 0.1 < 0.3 < found("wandering", drift, drift).value
+    assert found("wandering", "C5 D5 E5", "C4 D4 E4").exposure == 0
+
+
+def test_a_duration_that_no_piece_has_at_its_place_is_rare():
+    plain = "C5 D5 E5 F5 G5 F5 E5/2"
+    limping = "C5/0.375 D5/1.625 E5 F5 G5 F5 E5/2"
+    assert found("rare rhythms", limping, "C4/8").total > found("rare rhythms", plain, "C4/8").total == 0

@@ -9,6 +9,7 @@ from mlxgen.scoring.music import Music
 from mlxgen.scoring.texture import SILENT
 
 DISSONANT = np.isin(np.arange(12), (1, 2, 6, 10, 11))
+PERFECT = np.isin(np.arange(12), (0, 7))
 STEP = 2
 
 
@@ -101,3 +102,17 @@ def unprepared_dissonance(music: Music) -> Measure:
     known[-1:] = False
     index = np.flatnonzero(dissonant & known & (into > STEP) & (out > STEP))
     return Measure(len(index), texture.note_count, notes.start[index], notes.voice[index, None])
+
+
+def bare_sonorities(music: Music) -> Measure:
+    """Share of the time with two voices or more in which only unisons, octaves and fifths sound. 0..1.
+
+    Open fifths end phrases of old music; elsewhere a chord has its third.
+    """
+    texture = music.texture
+    rows = np.flatnonzero(texture.new & (texture.sounding.sum(axis=1) >= 2))
+    pitch = texture.pitch[rows]
+    low = np.where(pitch == SILENT, 999, pitch).min(axis=1, initial=999)
+    bare = ((pitch == SILENT) | PERFECT[(pitch - low[:, None]) % 12]).all(axis=1)
+    beats = texture.length[rows] / texture.beat_ticks
+    return Measure(float(beats[bare].sum()), float(beats.sum()), texture.onset[rows[bare]])

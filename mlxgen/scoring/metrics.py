@@ -68,14 +68,14 @@ THEME, BOUNDARY, CONTINUITY, COMPLETENESS = "theme", "boundary", "continuity", "
 
 # dimension -> its share of the composite's exponent
 DIMENSIONS = {
-    VOICE_LEADING: 1.0,
+    VOICE_LEADING: 1.2,
     COUNTERPOINT: 1.0,
-    STATISTICS: 0.7,
+    STATISTICS: 1.0,
     STRUCTURE: 1.0,
     THEME: 0.5,
     BOUNDARY: 1.5,
-    CONTINUITY: 0.7,
-    COMPLETENESS: 0.5,
+    CONTINUITY: 1.0,
+    COMPLETENESS: 1.5,
 }
 
 METRICS: dict[str, Metric] = {
@@ -83,17 +83,17 @@ METRICS: dict[str, Metric] = {
     "parallel fifths": _count(VOICE_LEADING, leading.parallel_fifths, "parallel fifths", 3),
     "parallel octaves": _count(VOICE_LEADING, leading.parallel_octaves, "parallel octaves or unisons", 3),
     "parallels by beat": _count(
-        VOICE_LEADING, leading.beat_parallels, "perfect intervals on successive beats"
+        VOICE_LEADING, leading.beat_parallels, "perfect intervals on successive beats", 0.5
     ),
     "direct perfects": _count(
         VOICE_LEADING, leading.direct_perfects, "outer voices leap the same way into a fifth or octave", 0.3
     ),
     "crossings": _count(VOICE_LEADING, leading.crossings, "voices cross", 0.5),
     "overlaps": _count(VOICE_LEADING, leading.overlaps, "a voice moves past where its neighbour was"),
-    "wide leaps": _count(VOICE_LEADING, leading.wide_leaps, "leap of a seventh or beyond an octave"),
+    "wide leaps": _count(VOICE_LEADING, leading.wide_leaps, "leap of a seventh or beyond an octave", 0.5),
     "tritone leaps": _count(VOICE_LEADING, leading.tritone_leaps, "melodic tritone", 0.3),
     "unrecovered leaps": _count(VOICE_LEADING, leading.unrecovered_leaps, "a wide leap goes on the same way"),
-    "joint leaps": _count(VOICE_LEADING, leading.joint_leaps, "voices leap all at once"),
+    "joint leaps": _count(VOICE_LEADING, leading.joint_leaps, "voices leap all at once", 0.5),
     "spacing": _count(
         VOICE_LEADING, leading.wide_spacing, "neighbouring upper voices more than an octave apart"
     ),
@@ -102,7 +102,7 @@ METRICS: dict[str, Metric] = {
         COUNTERPOINT,
         wrong_notes.wrong_notes,
         side="high",
-        weight=6,
+        weight=5,
         detail="fits neither its line nor the other voices",
     ),
     "pair surprisal": _style(COUNTERPOINT, counterpoint.pair_surprisal),
@@ -112,17 +112,25 @@ METRICS: dict[str, Metric] = {
     "motion variety": _style(COUNTERPOINT, counterpoint.motion_variety),
     "independence": _style(COUNTERPOINT, counterpoint.independence),
     "dissonance": _count(
-        COUNTERPOINT, counterpoint.unprepared_dissonance, "a dissonance reached and left by leap"
+        COUNTERPOINT, counterpoint.unprepared_dissonance, "a dissonance reached and left by leap", 0.6
+    ),
+    "bare sonorities": Metric(
+        COUNTERPOINT,
+        counterpoint.bare_sonorities,
+        side="high",
+        weight=3,
+        detail="only fifths and octaves sound",
     ),
     "melody surprisal": _style(STATISTICS, statistics.melody_surprisal),
     "rare intervals": _count(STATISTICS, statistics.rare_intervals, "an unusual melodic interval here", 0.5),
     "degree surprisal": _style(STATISTICS, statistics.degree_surprisal),
     "rare degrees": _count(STATISTICS, statistics.rare_degrees, "an unexpected degree in the key heard", 0.5),
-    "rhythm surprisal": _style(STATISTICS, statistics.rhythm_surprisal),
+    "rhythm surprisal": _style(STATISTICS, statistics.rhythm_surprisal, weight=1.2),
+    "rare rhythms": _count(STATISTICS, statistics.rare_rhythms, "an unusual duration here", 0.5),
     "interval variety": _style(STATISTICS, statistics.interval_variety),
     "rhythm variety": _style(STATISTICS, statistics.rhythm_variety, "low"),
     "density": _style(STATISTICS, statistics.density, weight=1),
-    "silence": _style(STATISTICS, statistics.silence, "high", weight=1),
+    "silence": _style(STATISTICS, statistics.silence, "high", weight=1.5),
     "steps": _style(STATISTICS, statistics.step_share),
     "surprisal spread": _style(STATISTICS, statistics.surprisal_spread),
     "novelty": _style(STATISTICS, statistics.novelty, "low", weight=1),
@@ -130,18 +138,20 @@ METRICS: dict[str, Metric] = {
         STATISTICS,
         statistics.originality,
         side="high",
-        weight=10,
+        weight=20,
         usual_nats=STYLE_NATS,
         places=1,
         detail="from here on, {value:.0%} of all spans stand in training pieces",
     ),
+    "recombination": Metric(STATISTICS, statistics.recombination, side="high", weight=4),
     "harmony surprisal": _style(STRUCTURE, structure.harmony_surprisal),
     "rare chords": _count(STRUCTURE, structure.rare_chords, "an unusual chord succession"),
     "key fit": _style(STRUCTURE, structure.key_fit),
     "modulation": _style(STRUCTURE, structure.modulation, "high"),
     "cadences": _style(STRUCTURE, structure.cadences),
     "harmonic rhythm": _style(STRUCTURE, structure.harmonic_rhythm),
-    "freshness": Metric(STRUCTURE, structure.freshness, side="low", weight=5),
+    "freshness": Metric(STRUCTURE, structure.freshness, side="low", weight=4),
+    "wandering": Metric(STRUCTURE, structure.wandering, weight=4),
     "phrases": _style(STRUCTURE, structure.phrases, "low"),
     "chord variety": _style(STRUCTURE, structure.chord_variety, "low"),
     "repetition": Metric(STRUCTURE, structure.repetition, side="high", detail="equals a bar shortly before"),
@@ -151,7 +161,7 @@ METRICS: dict[str, Metric] = {
         BOUNDARY, boundary.seam, side="high", scope="seam", weight=3, detail="the seam is audible"
     ),
     "worst bar line": Metric(
-        BOUNDARY, boundary.worst_bar_line, side="high", weight=3, detail="the music seems cut here"
+        BOUNDARY, boundary.worst_bar_line, side="high", weight=4, detail="the music seems cut here"
     ),
     "bar lines": _style(BOUNDARY, boundary.mean_bar_line),
     "register drift": _style(CONTINUITY, continuity.register_drift, weight=1),
@@ -163,6 +173,7 @@ METRICS: dict[str, Metric] = {
         completeness.final_chord,
         side="high",
         scope="whole",
+        weight=3,
         detail="the piece does not close on its tonic chord",
     ),
     "close together": Metric(
@@ -172,6 +183,6 @@ METRICS: dict[str, Metric] = {
         scope="whole",
         detail="a voice stops before the end",
     ),
-    "final length": _style(COMPLETENESS, completeness.final_length, "low", "whole"),
-    "length": _style(COMPLETENESS, completeness.length, "low", "whole"),
+    "final length": _style(COMPLETENESS, completeness.final_length, "low", "whole", 1),
+    "length": _style(COMPLETENESS, completeness.length, "low", "whole", 1),
 }

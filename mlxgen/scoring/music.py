@@ -11,6 +11,7 @@ import numpy as np
 
 from mlxgen.music.piece import Piece
 from mlxgen.scoring.events import Channel, make_events, roles
+from mlxgen.scoring.fingerprint import chord_changes
 from mlxgen.scoring.keys import local_keys
 from mlxgen.scoring.reference import Reference, load_reference
 from mlxgen.scoring.texture import Notes, Past, Texture, make_notes, make_past, make_texture
@@ -61,6 +62,11 @@ class Music:
     def nats(self) -> dict[str, np.ndarray]:
         """Channel -> (K,) surprisal of each event, in the channel's order."""
         return self.reference.model(self.family).surprisal(self.events)
+
+    @cached_property
+    def changes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Changes of chord as tokens, and their ticks: see fingerprint.py."""
+        return chord_changes(self.texture)
 
     @cached_property
     def role(self) -> np.ndarray:

@@ -23,8 +23,8 @@ class Reference:
     count/CHANNEL (F, contexts, outcomes); chords/FAMILY (P, 2) chord pairs and their counts; family_mean (F,
     5), family_precision (F, 5, 5); ranges (F, 3, 2) by role; rare (F, channels) nats; note_views (F, 2, 6)
     mean and spread, note_rare (F,); bar_lines (F, 2, features), seam_weights (features,), worst_line (F, 2);
-    metrics (M,) names and calibration (F, M, 4); prints (K,) sorted uint32. Raises ValueError naming what is
-    missing.
+    metrics (M,) names and calibration (F, M, 4); prints (K,) sorted uint32; turns/FAMILY likewise.
+    Raises ValueError naming what is missing.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], source: str = "reference"):
@@ -80,12 +80,18 @@ class Reference:
         return self._models[family]
 
     def is_known(self, prints: np.ndarray) -> np.ndarray:
-        """(K,) bool: the span stands in a training piece."""
-        known = self.arrays["prints"]
-        if not len(known):
-            return np.zeros(len(prints), dtype=bool)
-        at = np.minimum(np.searchsorted(known, prints), len(known) - 1)
-        return known[at] == prints
+        """(K,) bool: the long span stands in a training piece."""
+        return _among(self.arrays["prints"], prints)
+
+    def is_turn(self, family: int, prints: np.ndarray) -> np.ndarray:
+        """(K,) bool: the short span stands in a training piece of the family."""
+        return _among(self.arrays[f"turns/{self.families[family]}"], prints)
+
+
+def _among(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    if not len(known):
+        return np.zeros(len(wanted), dtype=bool)
+    return known[np.minimum(np.searchsorted(known, wanted), len(known) - 1)] == wanted
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlxgen.scoring.counterpoint import mean_surprisal, rare_events
 from mlxgen.scoring.events import LARGEST_LEAP
-from mlxgen.scoring.fingerprint import fingerprints
+from mlxgen.scoring.fingerprint import long_prints, short_prints
 from mlxgen.scoring.measure import NOTHING, Measure
 from mlxgen.scoring.music import Music
 
@@ -38,6 +38,11 @@ def rare_degrees(music: Music) -> Measure:
 def rhythm_surprisal(music: Music) -> Measure:
     """Mean surprisal of durations, given the one before and the place in the beat. 0.. nats."""
     return mean_surprisal(music, "rhythm")
+
+
+def rare_rhythms(music: Music) -> Measure:
+    """Share of durations rarer, at their place in the beat, than the corpus' 98th percentile. 0..1."""
+    return rare_events(music, "rhythm")
 
 
 def _entropy(codes: np.ndarray) -> Measure:
@@ -119,10 +124,20 @@ def novelty(music: Music) -> Measure:
 
 
 def originality(music: Music) -> Measure:
-    """Share of fingerprinted spans that stand, transposed or not, in a training piece. 0..1; see
-    fingerprint.py."""
-    prints, ticks = fingerprints(music.texture)
+    """Share of long spans that stand, transposed or not, in a training piece. 0..1; see fingerprint.py."""
+    prints, ticks = long_prints(music.changes)
     if not len(prints):
         return NOTHING
     known = music.reference.is_known(prints)
     return Measure(float(known.sum()), len(prints), ticks[known])
+
+
+def recombination(music: Music) -> Measure:
+    """Share of short spans that stand, transposed or not, in a training piece of the family. 0..1.
+
+    Real pieces share some turns with others (chorales: a sixth of them); music put together from pieces
+    shares most.
+    """
+    prints, _ = short_prints(music.changes)
+    known = music.reference.is_turn(music.family, prints)
+    return Measure(float(known.sum()), len(prints)) if len(prints) else NOTHING

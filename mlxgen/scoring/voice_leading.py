@@ -96,16 +96,29 @@ def direct_perfects(music: Music) -> Measure:
     return Measure(len(slices), texture.note_count, texture.onset[slices], voices)
 
 
+def _began(hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(S, P) bool -> slices and pairs where a run of hits begins."""
+    return np.nonzero(hit & ~np.vstack([np.zeros((1, hit.shape[1]), dtype=bool), hit[:-1]]))
+
+
+def _attacked(texture: Texture, hit: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> int:
+    """How many hits (S, P) fall where a voice of the pair attacks: a fault that goes on is more than one that
+    is over at once."""
+    return int((hit & (texture.attack[:, upper] | texture.attack[:, lower])).sum())
+
+
 def crossings(music: Music) -> Measure:
-    """Moments where a voice comes to sound below a lower one, per note. A unison is legal."""
+    """Attacks in two voices of which the upper sounds below the lower, per note. A unison is legal.
+
+    The places are where they begin to cross.
+    """
     texture = music.texture
     if not len(texture.pairs):
         return NOTHING
     upper, lower, _, _ = _pair_columns(texture)
     hit = (upper != SILENT) & (lower != SILENT) & (upper < lower) & texture.new[:, None]
-    began = hit & ~np.vstack([np.zeros((1, hit.shape[1]), dtype=bool), hit[:-1]])
-    slices, pairs = np.nonzero(began)
-    return Measure(len(slices), texture.note_count, *locate(texture, slices, pairs))
+    total = _attacked(texture, hit, texture.pairs[:, 0], texture.pairs[:, 1])
+    return Measure(total, texture.note_count, *locate(texture, *_began(hit)))
 
 
 def overlaps(music: Music) -> Measure:
@@ -176,7 +189,10 @@ def unrecovered_leaps(music: Music) -> Measure:
 
 
 def wide_spacing(music: Music) -> Measure:
-    """Neighbouring upper voices more than an octave apart (the bass may be further), per slice and pair."""
+    """Attacks in neighbouring upper voices more than an octave apart (the bass may be further), per note.
+
+    The places are where they begin to be.
+    """
     texture = music.texture
     voices = texture.sounding_voices
     if len(voices) < 3:
@@ -184,9 +200,8 @@ def wide_spacing(music: Music) -> Measure:
     upper, lower = voices[:-2], voices[1:-1]
     known = texture.sounding[:, upper] & texture.sounding[:, lower] & texture.new[:, None]
     hit = known & (texture.pitch[:, upper] - texture.pitch[:, lower] > 12)
-    began = hit & ~np.vstack([np.zeros((1, hit.shape[1]), dtype=bool), hit[:-1]])
-    slices, pairs = np.nonzero(began)
-    return Measure(len(slices), texture.note_count, texture.onset[slices],
+    slices, pairs = _began(hit)
+    return Measure(_attacked(texture, hit, upper, lower), texture.note_count, texture.onset[slices],
                    np.column_stack([upper[pairs], lower[pairs]]))
 
 

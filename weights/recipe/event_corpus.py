@@ -1,6 +1,6 @@
 """The scorer's corpus: every piece with its family of texture, its split, and its fold if it is for training.
 
-Chorales: the train split of the JSB frames, and music21's versions of chorales unless their content matches a
+Chorales: the train split of the JSB frames and music21's versions of chorales, unless their content matches a
 piece of the valid or test split. Other pieces: those whose file name does not hash into the held-out fifth.
 """
 
@@ -55,24 +55,27 @@ def entries(corpus: Path) -> Iterator[tuple[str | None, Entry]]:
 
 
 def split_corpus(rows: list[tuple[str | None, Entry]]) -> list[Sample]:
-    """Assign splits and folds; a chorale in two sources gets one fold; valid and test, one source."""
-    index = ContentIndex()
+    """Assign splits and folds. A chorale in two sources gets one fold; valid and test, one source. Training
+    pieces that stand in valid or test too (the literature's split has two) are left out."""
+    index, held_out = ContentIndex(), ContentIndex()
     names = {}
     for split, entry in rows:
         if split is not None:
-            index.add(entry.name, shingles(entry.piece))
+            (index if split == "train" else held_out).add(entry.name, shingles(entry.piece))
             names[entry.name] = split
     samples = []
     for split, entry in rows:
         family, fold_name = family_of_form(entry.form), _file_of(entry)
-        if split is None and entry.form == "chorale":
-            found = index.find(shingles(entry.piece))
-            split = "train" if found is None else f"music21 {names[found[0]]}"
-            split = "train" if split == "music21 train" else split
-            fold_name = found[0] if found else fold_name
+        if family == 0 and split in (None, "train"):
+            own = shingles(entry.piece)
+            found = held_out.find(own)
+            if found is None:
+                nearest = index.find(own) if split is None else None
+                split, fold_name = "train", nearest[0] if nearest else fold_name
+            else:
+                split = f"{split or 'music21'} as {names[found[0]]}"
         elif split is None:
-            held_out = int(content_hash(_file_of(entry))[:8], 16) < HELD_OUT * 2**32
-            split = "test" if held_out else "train"
+            split = "test" if int(content_hash(_file_of(entry))[:8], 16) < HELD_OUT * 2**32 else "train"
         fold = _fold(fold_name) if split == "train" else -1
         samples.append(Sample(entry.name, family, fold, split, entry.piece))
     return samples

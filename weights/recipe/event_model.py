@@ -23,7 +23,7 @@ from mlxgen.scoring import events
 from mlxgen.scoring.boundary import FEATURES, bar_line_features, seam_scores
 from mlxgen.scoring.calibration import fit_counts, fit_means
 from mlxgen.scoring.event_model import count_chords
-from mlxgen.scoring.fingerprint import fingerprints
+from mlxgen.scoring.fingerprint import chord_changes, long_prints, short_prints
 from mlxgen.scoring.keys import PROBE_TONES, local_keys
 from mlxgen.scoring.measure import Measure
 from mlxgen.scoring.metrics import METRICS
@@ -125,7 +125,9 @@ class Recipe:
         self.heard = [
             events.make_events(texture, local_keys(texture, self.profiles)) for texture in self.textures
         ]
-        self.prints = [np.unique(fingerprints(texture)[0]) for texture in self.textures]
+        changes = [chord_changes(texture) for texture in self.textures]
+        self.prints = [np.unique(long_prints(change)[0]) for change in changes]
+        self.turns = [np.unique(short_prints(change)[0]) for change in changes]
         self.fixed = {
             "families": np.array(FAMILIES),
             "profiles": self.profiles,
@@ -139,6 +141,9 @@ class Recipe:
         arrays = dict(self.fixed)
         arrays.update(count_events([self.heard[at] for at in use], self.families[use]))
         arrays["prints"] = np.unique(np.concatenate([self.prints[at] for at in use]))
+        for family, name in enumerate(FAMILIES):
+            own = [self.turns[at] for at in use if self.families[at] == family]
+            arrays[f"turns/{name}"] = np.unique(np.concatenate(own))
         return Reference(arrays)
 
     def fit(self) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from mlxgen.music.prompt import Conditioning, make_prompt
 from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 
-BATCH = 20
+BATCH = 25
 
 # What a form is asked for when nothing else is said: style, meter, and keys taken in turn.
 STYLE_OF_FORM = {
@@ -85,8 +85,12 @@ def generate(model, vocab: Vocab, order: Order, key: Key, seeds: list[int]) -> l
     ]
 
 
-def generate_to(path: Path, model, vocab: Vocab, order: Order, count: int) -> list[dict]:
+def generate_to(
+    path: Path, model, vocab: Vocab, order: Order, count: int, batch: int = BATCH
+) -> list[dict]:
     """`count` rows in a file of JSON lines, making only those that are not there; seeds are 0, 1, 2, ...
+
+    Every `batch` rows are in the next of KEYS.
 
     Raises ValueError where the file holds pieces of another order.
     """
@@ -97,8 +101,8 @@ def generate_to(path: Path, model, vocab: Vocab, order: Order, count: int) -> li
     began, ids, fresh = time.monotonic(), 0, 0
     while len(rows) < count:
         first = len(rows)
-        seeds = list(range(first, min(first + BATCH, count)))
-        made = generate(model, vocab, order, KEYS[first // BATCH % len(KEYS)], seeds)
+        seeds = list(range(first, min(first + batch, count)))
+        made = generate(model, vocab, order, KEYS[first // batch % len(KEYS)], seeds)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in made)

@@ -1,8 +1,8 @@
 """How to draw: temperature x min-p x soft rules, a form at a time, judged twice.
 
-    python -m weights.recipe.sweep --model FOLDER --work DIR --out DIR [--forms F ...] [--count 20] [--apply]
+    python -m weights.recipe.sweep --model FOLDER --work DIR --out DIR [--forms F ...] [--count 16] [--apply]
 
-Each cell generates `--count` pieces of `--bars` bars (seeds 0, 1, 2, ...) and is judged by `mlxgen.score`
+Each cell generates `--count` pieces of `--bars` bars, half in major, and is judged by `mlxgen.score`
 (median composite) and by a judge that nothing is selected with: the distance of distances.py between the
 cell's pieces and held-out real ones of the form. The lowest sum of ranks under both wins. `--apply` writes
 the winners among the cells without soft rules (which cost speed, and are asked for by name) into the folder's
@@ -58,7 +58,7 @@ def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, count: int, 
     for temperature, min_p, soft in product(TEMPERATURES, MIN_PS, SOFT):
         order = Order(form, temperature, min_p, soft, max_tokens=MAX_TOKENS, bars=bars)
         name = f"sweep.{form}.{temperature}.{min_p}.{'soft' if soft else 'plain'}.jsonl"
-        made = generate_to(out / name, model, vocab, order, count)
+        made = generate_to(out / name, model, vocab, order, count, batch=-(-count // 2))
         pieces = [piece for piece in pieces_of(made, vocab) if piece.note_count >= 8]
         rows.append(
             {
@@ -106,8 +106,8 @@ def main() -> None:
     for name in ("--model", "--work", "--out"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--forms", nargs="+", default=list(SAMPLE_FORMS))
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--bars", type=int, default=10)
+    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--bars", type=int, default=8)
     parser.add_argument("--apply", action="store_true")
     args = parser.parse_args()
     model, vocab = load(args.model)

@@ -29,6 +29,7 @@ from test_controls import osc_bytes
 
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform.log import read_log
+from mlxgen.perform.record import read_recording
 from mlxgen.perform.replay import replay
 
 pytest.importorskip("mlx.core")
@@ -249,13 +250,9 @@ def test_a_full_disk_stops_the_recording_and_not_the_music(synth, play, tmp_path
 
 
 def test_a_thousand_ccs_a_second_are_taken(synth, play):
-    import rtmidi
-
     streaming = play("--control-port", "virtual")
     playing(synth)
-    knob = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, "knob")
-    names = knob.get_ports()
-    knob.open_port(next(number for number, name in enumerate(names) if "mlxgen-in" in name))
+    knob = connect("knob")
     begin_s = time.monotonic()
     for number in range(3000):
         knob.send_message([0xB0, (20, 21, 24)[number % 3], number % 128])
@@ -270,12 +267,8 @@ def test_a_thousand_ccs_a_second_are_taken(synth, play):
 
 
 def test_listen_answers_a_played_theme_on_a_bar_line(synth, play):
-    import rtmidi
-
     streaming = play("--listen", "virtual", "--mode", "invention")
-    hands = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, "hands")
-    wait_until(lambda: any("mlxgen-in" in name for name in hands.get_ports()), 20)
-    hands.open_port(next(n for n, name in enumerate(hands.get_ports()) if "mlxgen-in" in name))
+    hands = connect("hands")
     wait_until(lambda: '"reset"' in (streaming.folder / "session.jsonl").read_text(), 20)
     time.sleep(0.5)
     begin_s = time.monotonic()
@@ -293,3 +286,69 @@ def test_listen_answers_a_played_theme_on_a_bar_line(synth, play):
     streaming.finish(20)
     assert not synth.sounding()
     hands.delete()
+
+
+def test_clock_out_reaches_a_real_receiver(synth, play):
+    streaming = play("--clock", "out", "--bars", "4")
+    code, _, error = streaming.finish(60)
+    assert code == 0, error
+    status = [message[0] for message in synth.messages]
+    start, stop = status.index(0xFA), status.index(0xFC)
+    assert synth.messages[start - 1] == [0xF2, 0, 0]
+    *_, last = read_log(streaming.folder / "session.jsonl")
+    assert last["tick"] >= 2 * 1920
+    assert abs(status[start:stop].count(0xF8) - last["tick"] / 20) <= 2
+    pulses = [at_s for at_s, message in synth.received if message[0] == 0xF8]
+    assert pulses[-1] - pulses[0] == pytest.approx((len(pulses) - 1) * 0.5 / 24, abs=0.03)
+
+
+def test_clock_in_follows_a_real_sender_through_stop_and_continue(synth, play):
+    """132 bpm from outside, our own tempo is 120: every note lies on the sender's sixteenths."""
+    streaming = play("--clock", "in", "--control-port", "virtual", "--mode", "invention")
+    sender = connect("sender")
+    wait_until(lambda: '"draw"' in (streaming.folder / "session.jsonl").read_text(), 60)
+    time.sleep(1.5)
+    assert not synth.note_ons()                             # it waits for Start
+    beat_s = 60 / 132
+    begin_s = pulses_of(sender, [[0xFA]], 16, beat_s)
+    sender.send_message([0xFC])
+    wait_until(lambda: not synth.sounding(), 2)
+    count = len(synth.note_ons())
+    time.sleep(1)
+    assert len(synth.note_ons()) == count
+    again_s = pulses_of(sender, [[0xF2, 64, 0], [0xFB]], 12, beat_s)
+    streaming.process.send_signal(signal.SIGTERM)
+    assert streaming.finish(20)[0] == 0
+    assert not synth.sounding()
+    sender.delete()
+    ticks = [tick for tick, _ in read_recording(str(streaming.folder / "recording.mid"))]
+    arrived = [at_s for at_s, _ in synth.note_ons()]
+    assert len(ticks) == len(arrived) > count + 4
+    before = [(at_s - begin_s) / beat_s - tick / 480
+              for at_s, tick in zip(arrived[:count], ticks, strict=False) if tick > 4 * 480]
+    assert max(map(abs, before)) * beat_s < 0.06            # two ways through JACK, and this test's own jitter
+    after = [(at_s - again_s) / beat_s - tick / 480
+             for at_s, tick in zip(arrived[count:], ticks[count:], strict=True) if at_s > again_s + 4 * beat_s]
+    assert max(abs(place - round(place)) for place in after) * beat_s < 0.06    # in phase with the beats
+    assert max(after) - min(after) < 0.2                    # and through the same beats
+
+
+def connect(name: str):
+    """A MidiOut that plays to the stream's virtual input."""
+    import rtmidi
+
+    out = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name)
+    wait_until(lambda: any("mlxgen-in" in port for port in out.get_ports()), 20)
+    out.open_port(next(n for n, port in enumerate(out.get_ports()) if "mlxgen-in" in port))
+    return out
+
+
+def pulses_of(sender, first: list[list[int]], beats: int, beat_s: float) -> float:
+    """Send `first`, then clock pulses for so many beats; the second of the first pulse."""
+    for message in first:
+        sender.send_message(message)
+    begin_s = time.monotonic() + 0.02
+    for number in range(beats * 24):
+        time.sleep(max(0.0, begin_s + number * beat_s / 24 - time.monotonic()))
+        sender.send_message([0xF8])
+    return begin_s

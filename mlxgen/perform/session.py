@@ -162,7 +162,7 @@ class Session:
             self.started = True
             self.sink.start()
         self.themes.settle(now, self.key)
-        if self.end_tick is not None and self.asked_end_tick is None and now >= self.end_tick - 3 * self.bar:
+        if self.end_tick is not None and self.asked_end_tick is None and now >= self.end_tick - 2 * self.bar:
             self.ask_end(self.end_tick - self.bar)
         if self.asked_end_tick is not None and now >= self.asked_end_tick:
             self._close_by_hand()

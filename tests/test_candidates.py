@@ -25,8 +25,8 @@ def make_engine(seed=0, **options):
     return engine
 
 
-def alone(seed, count):
-    return [token for token, _ in make_engine(seed).generate(count)]
+def alone(seed, count, **options):
+    return [token for token, _ in make_engine(seed, **options).generate(count)]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 50])
@@ -37,6 +37,14 @@ def test_a_row_of_a_batch_is_a_run_of_its_own(rows, lanes):
     found = candidates(make_engine(), rows, 40, seeds=range(7, 7 + rows), lanes=lanes)
     for row in {0, rows // 2, rows - 1}:
         assert found[row].ids == alone(7 + row, 40)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_window_that_slides_out_of_the_shared_context_changes_nothing(lanes):
+    narrow = {"window": 70, "prefix": len(PROMPT) - 2, "slack": 1}
+    found = candidates(make_engine(**narrow), 6, 200, seeds=range(6), lanes=lanes)
+    for row in (0, 5):
+        assert found[row].ids == alone(row, 200, **narrow) != alone(row, 200)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 50])

@@ -321,3 +321,33 @@ def test_a_close_with_silent_voices_is_weaker_and_a_dominant_without_its_third_w
         weights.append([cadence.weight for cadence in find_cadences(Piece(voices, G_MAJOR), G_MAJOR)])
     full, silent_bass, no_third = weights
     assert full == [pytest.approx(0.7)] and not silent_bass and no_third[0] < 0.35
+
+
+def test_a_window_slides_over_a_chunk_that_is_longer(tiny):
+    """The prefix and the last ids fit the window, whatever the prefix may fall behind."""
+    model, vocab = tiny
+    chosen = settings(plan=simple_plan(chunks=2), overlap=400, chunk_tokens=300, window=256)
+    first = run(tiny, replace(chosen, plan=simple_plan(chunks=1)))
+    step = next_step(chosen, first, vocab)
+    attempt = Attempt(model, vocab, chosen, first, step, shards=Shards(), report=lambda _: None)
+    engine = attempt._engine()
+    plan = engine.cache.plan
+    assert plan.prefix == len(attempt.prompt.prefix) and plan.prefix + plan.window + 64 == 256
+    wide = replace(chosen, window=None)
+    whole = Attempt(model, vocab, wide, first, step, shards=Shards(), report=lambda _: None)
+    assert whole._engine().cache.plan.window >= len(whole.prompt.ids) + 300 - plan.prefix
+
+
+@pytest.mark.parametrize(("generation", "option", "expected"), [
+    ({}, None, None), ({"window": 700}, None, 700), ({"window": 700}, 400, 400)])
+def test_the_model_folder_says_how_far_to_look_back(tmp_path, generation, option, expected):
+    from mlxgen.commands.long_run import _window
+
+    assert _window({"window": option}, generation, tmp_path) == expected
+
+
+def test_a_window_that_is_no_number_is_refused(tmp_path):
+    from mlxgen.commands.long_run import _window
+
+    with pytest.raises(ValueError, match="window 'wide'"):
+        _window({}, {"window": "wide"}, tmp_path)

@@ -42,16 +42,17 @@ def make_settings(values: dict, model_folder: Path) -> ChainSettings:
     conditioning = options.make_conditioning(values)
     if conditioning.length_bars is None:
         conditioning = replace(conditioning, length_bars=_length_bars(plan, values, conditioning))
+    generation = load_generation_defaults(model_folder)
     seed = values["seed"] if values["seed"] is not None else options.new_seed()
     return ChainSettings(
         conditioning=conditioning, key=key, plan=plan, overlap=values["overlap"] or DEFAULT_OVERLAP,
-        chunk_tokens=_chunk_tokens(values),
+        chunk_tokens=_chunk_tokens(values), window=_window(values, generation, model_folder),
         num_candidates=values["num_candidates"],
         sampling=options.make_sampling(values, conditioning.form, model_folder),
         soft_rules=options.soft_rules(values["soft_rules"]), seed=seed,
         theme=options.place_theme(theme, conditioning.voices) if theme else (),
         tempo_bpm=values["tempo_bpm"],
-        markers=bool(load_generation_defaults(model_folder).get("markers", False)))
+        markers=bool(generation.get("markers", False)))
 
 
 def _plan(values: dict) -> Plan:
@@ -69,6 +70,14 @@ def _plan(values: dict) -> Plan:
 def _chunk_tokens(values: dict) -> int:
     """Half of a window is context, as upstream's plan has it, unless the user says otherwise."""
     return values["chunk_tokens"] or max(16, values["overlap"] or DEFAULT_CHUNK_TOKENS)
+
+
+def _window(values: dict, generation: dict, model_folder: Path) -> int | None:
+    """What was asked for, else what the model folder says its weights are good for."""
+    window = values.get("window") or generation.get("window")
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int)):
+        raise ValueError(f"{model_folder}: generation: window {window!r}; expected a whole number")
+    return window
 
 
 def _length_bars(plan: Plan, values: dict, conditioning) -> int:

@@ -12,6 +12,7 @@ from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.shards import Shards
 from mlxgen.compose.steps import ENDING_SLACK_BARS, Chunk, Step, make_prompt, tokens_per_bar
 from mlxgen.compose.stitch import bar_count, stitch
+from mlxgen.model.ring import ANCHOR_STRIDE
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.candidates import candidates, stop_after_bars
 from mlxgen.sampling.engine import Engine
@@ -68,6 +69,16 @@ class Attempt:
         wanted = int(bars * tokens_per_bar(settings, chunks, self.vocab) * 1.25)
         return max(settings.chunk_tokens, min(wanted, self.model.config.max_seq_len // 2))
 
+    def _window(self) -> int:
+        """Ids after the prefix that an id may see: all that there will be, or what the settings leave room
+        for, the stride by which a sliding window may fall behind its prefix taken off."""
+        prefix = len(self.prompt.prefix)
+        needed = len(self.prompt.ids) - prefix + self.max_tokens
+        limit = self.settings.window or self.model.config.max_seq_len
+        if prefix + needed <= limit:
+            return needed
+        return max(1, limit - prefix - ANCHOR_STRIDE)
+
     def run(self) -> Chunk:
         """The best candidate as a chunk. ValueError if no candidate finishes a bar."""
         rows, takes = self.draw()
@@ -109,9 +120,8 @@ class Attempt:
         last = self.step.last and self.step.closing
         rules = RuleSet(soft=frozenset(settings.soft_rules), eos="allow" if last else "mask")
         self._tell()
-        prefix = len(self.prompt.prefix)
         engine = Engine(self.model, self.vocab, params=settings.sampling_of(self.step.section), rules=rules,
-                        prefix=prefix, window=len(self.prompt.ids) - prefix + self.max_tokens, slack=1)
+                        prefix=len(self.prompt.prefix), window=self._window(), slack=1)
         engine.prefill(self.prompt.ids)
         return engine
 

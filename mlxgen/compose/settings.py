@@ -11,6 +11,8 @@ from mlxgen.music.theory import Key, bar_ticks
 from mlxgen.sampling.rules import RuleSet
 from mlxgen.sampling.sampler import SamplingParams
 
+LEAST_WINDOW = 256  # two bars of four voices
+
 
 @dataclass(frozen=True)
 class ChainSettings:
@@ -18,6 +20,8 @@ class ChainSettings:
 
     overlap        context a chunk sees, in ids; cut back to a bar line, and to what the model can hold
     chunk_tokens   new ids a candidate of a chunk may have
+    window         ids that the model looks back on while it draws, the prefix and theme always among them;
+                   None: as many as it can hold
     theme          voices of the opening, highest first; () for none
     markers        write CAD_ tokens at closes, for models that were trained on them
     """
@@ -27,6 +31,7 @@ class ChainSettings:
     plan: Plan = field(default_factory=lambda: simple_plan(chunks=2))
     overlap: int = 512
     chunk_tokens: int = 512
+    window: int | None = None
     num_candidates: int = 8
     sampling: SamplingParams = field(default_factory=SamplingParams)
     soft_rules: tuple[str, ...] = ()
@@ -39,6 +44,8 @@ class ChainSettings:
         for name, least in (("overlap", 1), ("chunk_tokens", 16), ("num_candidates", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)}: expected {least} or more")
+        if self.window is not None and self.window < LEAST_WINDOW:
+            raise ValueError(f"window {self.window}: expected {LEAST_WINDOW} or more")
         if not 10 <= self.tempo_bpm <= 400:
             raise ValueError(f"tempo {self.tempo_bpm}: expected 10 to 400 quarters a minute")
         if len(self.theme) > self.conditioning.voices:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from mlxgen.compose.ending import encode_bars
 from mlxgen.compose.plan import Section
-from mlxgen.compose.settings import ChainSettings
+from mlxgen.compose.settings import LEAST_WINDOW, ChainSettings
 from mlxgen.compose.stitch import Part, bar_count, context_of, stitch
 from mlxgen.music.encode import encode_events, reencode
 from mlxgen.music.piece import Note, Piece
@@ -126,6 +126,8 @@ def make_prompt(settings: ChainSettings, chunks: Sequence[Chunk], step: Step, vo
     prefix = make_prefix(conditioning, step.key, vocab)
     opening = _opening(settings, chunks, step, vocab)
     pinned = _theme_bars(settings.theme_piece(), vocab) if chunks else []
+    if settings.window is not None and settings.window < len(prefix) + len(pinned) + LEAST_WINDOW // 2:
+        pinned = []  # a window that holds little else than the theme would forget the music
     left = room - len(prefix) - len(opening)
     if left < 0:
         raise ValueError(f"chunk_tokens {settings.chunk_tokens}: leaves no room for the {len(prefix)} ids of "

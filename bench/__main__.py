@@ -7,6 +7,7 @@
     cost      kernels and bytes a token, counted; what M1, M2 and M3 should do, predicted
     latency   control to sound, theme to first note
     quality   does a stream stay as good; does the scorer order music
+    plans     do pieces of the ready plans end with a cadence in the home key
     all       decode, batch, startup, soak and cost; --json FILE keeps the results
     compare   A.json B.json
 
@@ -23,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 
 BENCHES = {name: f"bench.{name}" for name in (
-    "decode", "batch", "startup", "soak", "cost", "latency", "quality", "compare")}
+    "decode", "batch", "startup", "soak", "cost", "latency", "quality", "plans", "compare")}
 ALL = ("decode", "batch", "startup", "soak", "cost")
 
 

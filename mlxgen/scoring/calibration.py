@@ -4,6 +4,7 @@ probability."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def normal_tail(z: float) -> float:
     return near * near / 2 + math.log(near * math.sqrt(math.pi / 2)) + math.log1p(max(z - LARGEST_Z, 0.0))
 
 
-def mean_tail(value: float, exposure: float, parameters: np.ndarray, side: str) -> float:
+def mean_tail(value: float, exposure: float, parameters: Sequence[float], side: str) -> float:
     """Nats by which a mean of `exposure` events lies outside the corpus, on the `side` "high", "low" or
     "both".
 
@@ -65,7 +66,7 @@ def mean_tail(value: float, exposure: float, parameters: np.ndarray, side: str) 
     """
     if exposure <= 0:
         return 0.0
-    median, below, above, noise = (float(number) for number in parameters)
+    median, below, above, noise = parameters
     widen = math.sqrt(1 + noise / exposure)
     z = (value - median) / ((above if value > median else below) * widen)
     if (side == "high" and z < 0) or (side == "low" and z > 0):
@@ -73,10 +74,10 @@ def mean_tail(value: float, exposure: float, parameters: np.ndarray, side: str) 
     return normal_tail(abs(z))
 
 
-def tail_nats(measure: Measure, kind: str, side: str, parameters: np.ndarray) -> float:
+def tail_nats(measure: Measure, kind: str, side: str, parameters: Sequence[float]) -> float:
     """Nats of surprise at `measure` in a real piece: a metric's kind, side and (4,) calibration."""
     if kind == "count":
-        return count_tail(measure.total, measure.exposure, float(parameters[0]), float(parameters[1]))
+        return count_tail(measure.total, measure.exposure, parameters[0], parameters[1])
     return mean_tail(measure.value, measure.exposure, parameters, side)
 
 

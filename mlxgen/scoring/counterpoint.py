@@ -6,7 +6,7 @@ import numpy as np
 
 from mlxgen.scoring.measure import NOTHING, Measure
 from mlxgen.scoring.music import Music
-from mlxgen.scoring.texture import SILENT
+from mlxgen.scoring.texture import SILENT, following
 
 DISSONANT = np.isin(np.arange(12), (1, 2, 6, 10, 11))
 PERFECT = np.isin(np.arange(12), (0, 7))
@@ -72,10 +72,10 @@ def motion_variety(music: Music) -> Measure:
 def independence(music: Music) -> Measure:
     """Share of the sounding voices that attack at a moment of attack, on average. 0..1; 1 is chords only."""
     texture = music.texture
-    moments = texture.attack.any(axis=1) & texture.new & (texture.sounding.sum(axis=1) >= 2)
+    moments = texture.attack.any(axis=1) & texture.new & (texture.voices_sounding >= 2)
     if not moments.any():
         return NOTHING
-    share = texture.attack[moments].sum(axis=1) / texture.sounding[moments].sum(axis=1)
+    share = texture.attack[moments].sum(axis=1) / texture.voices_sounding[moments]
     return Measure(float(share.sum()), len(share))
 
 
@@ -95,11 +95,9 @@ def unprepared_dissonance(music: Music) -> Measure:
     for pair, (above, below) in enumerate(texture.pairs):
         harsh[:, above] |= clash[:, pair]
         harsh[:, below] |= clash[:, pair]
-    at = np.searchsorted(texture.onset, notes.start)
-    dissonant = harsh[at, notes.voice] & texture.new_notes
-    into, out = np.abs(notes.interval), np.abs(np.roll(notes.interval, -1))
-    known = ~notes.first & ~np.roll(notes.first, -1)
-    known[-1:] = False
+    dissonant = harsh[texture.note_slices, notes.voice] & texture.new_notes
+    into, out = np.abs(notes.interval), np.abs(following(notes.interval, 0))
+    known = ~notes.first & ~following(notes.first, True)
     index = np.flatnonzero(dissonant & known & (into > STEP) & (out > STEP))
     return Measure(len(index), texture.note_count, notes.start[index], notes.voice[index, None])
 
@@ -110,9 +108,8 @@ def bare_sonorities(music: Music) -> Measure:
     Open fifths end phrases of old music; elsewhere a chord has its third.
     """
     texture = music.texture
-    rows = np.flatnonzero(texture.new & (texture.sounding.sum(axis=1) >= 2))
+    rows = np.flatnonzero(texture.new & (texture.voices_sounding >= 2))
     pitch = texture.pitch[rows]
-    low = np.where(pitch == SILENT, 999, pitch).min(axis=1, initial=999)
-    bare = ((pitch == SILENT) | PERFECT[(pitch - low[:, None]) % 12]).all(axis=1)
+    bare = ((pitch == SILENT) | PERFECT[(pitch - texture.lowest[rows, None]) % 12]).all(axis=1)
     beats = texture.length[rows] / texture.beat_ticks
     return Measure(float(beats[bare].sum()), float(beats.sum()), texture.onset[rows[bare]])

@@ -128,9 +128,14 @@ class Family:
     harmony: Harmony
     everything: Harmony  # all families', trusted by a fifth
 
-    def surprisal(self, events: dict[str, Channel]) -> dict[str, np.ndarray]:
-        """Channel -> (K,) nats, in the order of the channel's events."""
-        nats = {name: table.surprisal(events[name]) for name, table in self.dense.items()}
+    def surprisal(
+        self, events: dict[str, Channel], known: dict[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Channel -> (K,) nats, in the order of the channel's events; those in `known` are not worked out
+        again."""
+        known = known or {}
+        nats = {name: known[name] if name in known else table.surprisal(events[name])
+                for name, table in self.dense.items()}
         before, after = events["harmony"].context, events["harmony"].outcome
         mixed = 0.8 * self.harmony.probability(before, after) + 0.2 * self.everything.probability(
             before, after

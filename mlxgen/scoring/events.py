@@ -47,28 +47,18 @@ def _bit(pitch_class: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.bitwise_or.reduce(np.where(present, 1 << pitch_class, 0), axis=1)
 
 
-def _lowest(pitch: np.ndarray) -> np.ndarray:
-    """(X, V) -> (X,) lowest sounding pitch, SILENT where none sounds."""
-    low = np.where(pitch == SILENT, 999, pitch).min(axis=1)
-    return np.where(low == 999, SILENT, low)
-
-
-def chord_codes(pitch: np.ndarray, tonic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(X, V) pitches and (X,) tonics -> codes (X,) = bass degree * 4096 + pitch-class set over the tonic,
-    and how many voices sound (X,)."""
-    present = pitch != SILENT
-    degrees = (pitch - tonic[:, None]) % 12
-    bass = (_lowest(pitch) - tonic) % 12
-    return bass * 4096 + _bit(degrees, present), present.sum(axis=1)
+def chord_codes(pitch: np.ndarray, low: np.ndarray, tonic: np.ndarray) -> np.ndarray:
+    """(X, V) pitches, (X,) the lowest of each and (X,) tonics -> codes (X,) = bass degree * 4096 +
+    pitch-class set over the tonic."""
+    return (low - tonic) % 12 * 4096 + _bit((pitch - tonic[:, None]) % 12, pitch != SILENT)
 
 
 def harmony(texture: Texture, keys: np.ndarray) -> Channel:
     """Chords on beats. Codes are mode * 49152 + chord; beats with fewer than two voices are left out."""
     at, beats = texture.beat_slices, texture.beats
     key = keys[at]
-    code, sounding = chord_codes(beats, key % 12)
-    code = code + key // 12 * 49152
-    kept = np.flatnonzero(sounding >= 2)
+    code = chord_codes(beats, texture.lowest[at], key % 12) + key // 12 * 49152
+    kept = np.flatnonzero(texture.voices_sounding[at] >= 2)
     code, ticks = code[kept], texture.beat_times[kept]
     before, after = code[:-1], code[1:]
     # The chord before is heard in the key of the chord after, or a modulation would look like a leap.
@@ -85,9 +75,8 @@ def _retuned(code: np.ndarray, shift: np.ndarray, mode: np.ndarray) -> np.ndarra
 
 def sonority(texture: Texture) -> Channel:
     """Interval sets over the bass at every attack; context is the place in the beat."""
-    kept = np.flatnonzero(texture.attack.any(axis=1) & (texture.sounding.sum(axis=1) >= 2))
-    pitch = texture.pitch[kept]
-    low = _lowest(pitch)
+    kept = np.flatnonzero(texture.attack.any(axis=1) & (texture.voices_sounding >= 2))
+    pitch, low = texture.pitch[kept], texture.lowest[kept]
     outcome = _bit((pitch - low[:, None]) % 12, pitch != SILENT) >> 1
     return Channel(
         place(texture, texture.onset[kept]),
@@ -165,9 +154,7 @@ def degree(texture: Texture, keys: np.ndarray) -> Channel:
     """Context: mode * 12 + degree before, in the key at the later note."""
     notes = texture.notes
     kept = np.flatnonzero(~notes.first)
-    key = (
-        keys[np.searchsorted(texture.onset, notes.start[kept])] if len(kept) else np.zeros(0, dtype=np.int64)
-    )
+    key = keys[texture.note_slices[kept]] if len(kept) else np.zeros(0, dtype=np.int64)
     context = key // 12 * 12 + (notes.pitch[kept - 1] - key) % 12
     return Channel(
         context,

@@ -23,15 +23,14 @@ def _mixed(code: np.ndarray) -> np.ndarray:
 
 def chord_changes(texture: Texture) -> tuple[np.ndarray, np.ndarray]:
     """(K,) uint64 tokens of the scored music's changes of chord and (K,) their ticks."""
-    rows = np.flatnonzero((texture.sounding.sum(axis=1) >= 2) & texture.new)
+    rows = np.flatnonzero((texture.voices_sounding >= 2) & texture.new)
     pitch = texture.pitch[rows]
     if len(rows) < 2:
         return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
     changed = np.append(True, (pitch[1:] != pitch[:-1]).any(axis=1))
     pitch, ticks = pitch[changed], texture.onset[rows[changed]]
-    present = pitch != SILENT
-    low = np.where(present, pitch, 999).min(axis=1)
-    mask = np.bitwise_or.reduce(np.where(present, 1 << ((pitch - low[:, None]) % 12), 0), axis=1)
+    low = texture.lowest[rows[changed]]
+    mask = np.bitwise_or.reduce(np.where(pitch != SILENT, 1 << ((pitch - low[:, None]) % 12), 0), axis=1)
     return (mask[1:] * 128 + np.diff(low) + 64).astype(np.uint64), ticks[1:]
 
 

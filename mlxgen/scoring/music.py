@@ -42,12 +42,17 @@ class Music:
         if len(families) == 1 or not len(self.events["melody"].ticks):
             return int(families[0])
 
-        def nats(family: int) -> float:
-            dense = self.reference.model(family).dense
-            values = [dense[name].surprisal(self.events[name]) for name in FAMILY_CHANNELS]
-            return sum(float(value.mean()) for value in values if len(value))
-
-        return int(min(families, key=nats))
+        nats = {
+            int(family): {
+                name: self.reference.model(family).dense[name].surprisal(self.events[name])
+                for name in FAMILY_CHANNELS
+            }
+            for family in families
+        }
+        likeliest = min(nats, key=lambda family: sum(
+            float(values.mean()) for values in nats[family].values() if len(values)))
+        self.memo["family nats"] = likeliest, nats[likeliest]
+        return likeliest
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -61,7 +66,9 @@ class Music:
     @cached_property
     def nats(self) -> dict[str, np.ndarray]:
         """Channel -> (K,) surprisal of each event, in the channel's order."""
-        return self.reference.model(self.family).surprisal(self.events)
+        family = self.family
+        known, nats = self.memo.get("family nats", (None, None))
+        return self.reference.model(family).surprisal(self.events, nats if known == family else None)
 
     @cached_property
     def changes(self) -> tuple[np.ndarray, np.ndarray]:

@@ -41,7 +41,7 @@ class Reference:
         self.note_views = arrays["note_views"]
         self.note_rare = arrays["note_rare"]
         self.calibration = {
-            str(name): arrays["calibration"][:, at] for at, name in enumerate(arrays["metrics"])
+            str(name): arrays["calibration"][:, at].tolist() for at, name in enumerate(arrays["metrics"])
         }
         self._rare = {name: arrays["rare"][:, at] for at, name in enumerate(CHANNELS)}
         self._models: dict[int, Family] = {}

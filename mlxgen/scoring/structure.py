@@ -51,8 +51,8 @@ def cadences(music: Music) -> Measure:
     texture = music.texture
     if texture.slice_count < 2 or len(texture.sounding_voices) < 2:
         return NOTHING
-    low = np.where(texture.sounding, texture.pitch, 999).min(axis=1)
-    degree = np.where(low < 999, (low - music.keys) % 12, -1)
+    low = texture.lowest
+    degree = np.where(low != SILENT, (low - music.keys) % 12, -1)
     leading = (texture.sounding & ((texture.pitch - music.keys[:, None]) % 12 == THIRD_OF_DOMINANT)).any(
         axis=1
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 
@@ -17,6 +17,14 @@ from mlxgen.music.theory import TICKS_PER_QUARTER, beat_ticks
 
 SILENT = -1
 CONTEXT_BARS = 8    # how much of the music before a chunk the slice metrics look back on
+
+
+def following(values: np.ndarray, last: int | bool) -> np.ndarray:
+    """(N,) the next element's value; `last` behind the last one."""
+    moved = np.empty_like(values)
+    moved[:-1] = values[1:]
+    moved[-1:] = last
+    return moved
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,22 @@ class Texture:
         return np.flatnonzero(self.sounding.any(axis=0))
 
     @cached_property
+    def voices_sounding(self) -> np.ndarray:
+        """(S,) how many voices sound."""
+        return self.sounding.sum(axis=1)
+
+    @cached_property
+    def lowest(self) -> np.ndarray:
+        """(S,) lowest sounding pitch, SILENT where none sounds."""
+        low = np.where(self.sounding, self.pitch, 999).min(axis=1, initial=999)
+        return np.where(low == 999, SILENT, low)
+
+    @cached_property
+    def note_slices(self) -> np.ndarray:
+        """(N,) index of the slice that begins with each note."""
+        return np.searchsorted(self.onset, self.notes.start)
+
+    @cached_property
     def new(self) -> np.ndarray:
         """(S,) bool: the slice belongs to the scored music, not to the context."""
         return self.onset >= self.seam_ticks
@@ -150,7 +174,10 @@ class Texture:
 
 def _columns(piece: Piece) -> list[np.ndarray]:
     """Each voice as (n, 3) ints: start, duration, pitch."""
-    return [np.array(voice, dtype=np.int64).reshape(-1, 3) for voice in piece.voices]
+    return [
+        np.fromiter(chain.from_iterable(voice), dtype=np.int64, count=3 * len(voice)).reshape(-1, 3)
+        for voice in piece.voices
+    ]
 
 
 def seam_of(context: Piece) -> int:

@@ -73,12 +73,12 @@ def theme_recall(music: Music) -> Measure:
     if len(runs) < 8:
         return NOTHING
     themes = np.vstack([theme, theme[_orders(len(theme))]]).astype(np.int8)     # (1 + SHUFFLES, m)
-    likeness = np.zeros((len(themes), len(runs)), dtype=np.float32)
-    for place in range(len(theme)):
-        ours, theirs = runs[None, :, place], themes[:, None, place]
-        apart = np.abs(ours - theirs)
-        likeness += (apart == 0) + np.float32(0.5) * ((apart == 1) & ((ours > 0) == (theirs > 0)))
-    likeness /= len(theme)
+    ours, theirs = runs.T[:, None, :], themes.T[:, :, None]
+    apart = ours - theirs       # (m, 1 + SHUFFLES, runs)
+    near = ((apart == 1) | (apart == -1)) & ((ours > 0) == (theirs > 0))
+    # Two points for an equal step, one for a near one.
+    points = (2 * (apart == 0).view(np.int8) + near.view(np.int8)).sum(axis=0, dtype=np.int8)
+    likeness = points / np.float32(2 * len(theme))
     top = max(len(runs) // BEST_SHARE, 1)
     best = np.partition(likeness, len(runs) - top, axis=1)[:, -top:].mean(axis=1)
     places = np.flatnonzero(likeness[0] >= 0.9)

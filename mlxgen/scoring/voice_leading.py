@@ -12,7 +12,7 @@ import numpy as np
 
 from mlxgen.scoring.measure import NOTHING, Measure, locate
 from mlxgen.scoring.music import Music
-from mlxgen.scoring.texture import SILENT, Texture
+from mlxgen.scoring.texture import SILENT, Texture, following
 
 FIFTH, OCTAVE = 7, 0
 
@@ -88,9 +88,9 @@ def direct_perfects(music: Music) -> Measure:
     top, bottom = voices[0], voices[-1]
     up_step, low_step = texture.moved[:, top], texture.moved[:, bottom]
     distance = np.abs(texture.pitch[:, top] - texture.pitch[:, bottom]) % 12
-    before = np.roll(distance, 1)
-    hit = ((distance == FIFTH) | (distance == OCTAVE)) & (before != distance) & (up_step * low_step > 0)
+    hit = ((distance == FIFTH) | (distance == OCTAVE)) & (up_step * low_step > 0)
     hit &= (np.abs(up_step) > 2) & texture.new
+    hit[1:] &= distance[:-1] != distance[1:]
     slices = np.flatnonzero(hit)
     voices = np.tile((top, bottom), (len(slices), 1))
     return Measure(len(slices), texture.note_count, texture.onset[slices], voices)
@@ -181,9 +181,8 @@ def unrecovered_leaps(music: Music) -> Measure:
         return NOTHING
     bass = texture.sounding_voices[-1]
     leap = follows & (np.abs(notes.interval) >= 8) & (notes.voice != bass)
-    after = np.roll(notes.interval, -1)
-    known = np.roll(_melodic(texture) & (notes.gap == 0), -1)
-    known[-1:] = False
+    after = following(notes.interval, 0)
+    known = following(follows & (notes.gap == 0), False)
     bad = leap & known & (np.sign(after) == np.sign(notes.interval)) & (np.abs(after) > 2)
     return _at_notes(texture, np.flatnonzero(bad), follows.sum())
 

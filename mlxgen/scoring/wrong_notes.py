@@ -27,7 +27,7 @@ def note_views(music: Music) -> np.ndarray:
     views[follows, 0] = nats["melody"]
     views[follows - 1, 1] = nats["melody"]
     views[follows, 2] = nats["degree"]
-    at = np.searchsorted(texture.onset, notes.start)
+    at = texture.note_slices
     pairs, voices = music.events["pair"], texture.voice_count
     slices = np.searchsorted(texture.onset, pairs.ticks)
     code = np.concatenate([slices * voices + pairs.voices[:, side] for side in (0, 1)])

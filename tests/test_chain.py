@@ -312,15 +312,24 @@ def test_moving_to_the_other_mode_keeps_leading_tones(tiny):
     assert [note.pitch for note in moved.voices[0]] == [68]
 
 
+@pytest.mark.parametrize(("beat", "weight"), [(1, 1.0), (2, 0.4), (3, 0.9), (4, 0.4)])
+def test_a_close_in_the_bars_last_beat_is_a_weak_one(beat, weight):
+    start_ticks = 1920 + 480 * (beat - 2)
+    voices = [[Note(start_ticks, 480, before), Note(start_ticks + 480, 480, after)]
+              for before, after in zip(DOMINANT, TONIC, strict=True)]
+    (close,) = find_cadences(Piece(voices, G_MAJOR), G_MAJOR)
+    assert close.weight == pytest.approx(weight)
+
+
 def test_a_close_with_silent_voices_is_weaker_and_a_dominant_without_its_third_weaker_still():
     weights = []
     for dominant, tonic in ((DOMINANT, TONIC), ((66, 62, 57, 50), (67, 62, 59, None)),
                             ((None, 62, None, 50), TONIC)):
-        voices = [[Note(960 + 480 * at, 480, pitch) for at, pitch in enumerate(pair) if pitch is not None]
+        voices = [[Note(1440 + 480 * at, 480, pitch) for at, pitch in enumerate(pair) if pitch is not None]
                   for pair in zip(dominant, tonic, strict=True)]
         weights.append([cadence.weight for cadence in find_cadences(Piece(voices, G_MAJOR), G_MAJOR)])
     full, silent_bass, no_third = weights
-    assert full == [pytest.approx(0.7)] and not silent_bass and no_third[0] < 0.35
+    assert full == [pytest.approx(1.0)] and not silent_bass and no_third[0] < 0.5
 
 
 def test_a_window_slides_over_a_chunk_that_is_longer(tiny):

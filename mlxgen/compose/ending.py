@@ -24,6 +24,8 @@ class Cadence(NamedTuple):
     weight: float
 
 
+WEAK_BEAT = 0.4  # of a close on a beat that is neither the first nor the middle of its bar
+
 _TRIADS = {"major": (0, 4, 7), "minor": (0, 3, 7)}
 
 
@@ -38,7 +40,8 @@ def find_cadences(piece: Piece, key: Key, *, want: str = "full") -> list[Cadence
 
     PAC: bass 5-1 with the leading tone before and the tonic on top; IAC: bass 5-1, 7-1 or 2-1 otherwise.
     Only chords on a beat count, and at least two voices must sound; each one that is silent makes the close
-    weaker.
+    weaker. A bar's first beat closes best, its middle nearly as well; on another beat the last chord would be
+    a stub.
     """
     voices = piece.voices
     beat = beat_ticks(piece.meter)
@@ -51,8 +54,9 @@ def find_cadences(piece: Piece, key: Key, *, want: str = "full") -> list[Cadence
         kind, weight = (_full if want == "full" else _half)(chord, before, key)
         full = sum(pitch is not None for pitch in chord)
         if kind and full >= min(2, len(voices)):
-            strong = tick % piece.bar_ticks == 0 or tick % piece.bar_ticks == piece.bar_ticks // 2
-            found.append(Cadence(tick, kind, weight * full / len(voices) * (1.0 if strong else 0.7)))
+            place = tick % piece.bar_ticks
+            stress = 1.0 if place == 0 else 0.9 if 2 * place == piece.bar_ticks else WEAK_BEAT
+            found.append(Cadence(tick, kind, weight * full / len(voices) * stress))
     return found
 
 

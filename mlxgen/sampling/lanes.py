@@ -9,8 +9,8 @@ its seed and the position alone, so the lane it is in changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 
 import mlx.core as mx
@@ -71,14 +71,12 @@ class Lanes:
         rings = [*self._engines[0].cache.rings[:-1], *(engine.cache.own for engine in self._engines)]
         return sum(array.nbytes for ring in rings for array in (*ring.keys, *ring.values))
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Step inside of this: BLAS leaves the cores to the lanes."""
-        if self.count == 1:
-            yield
-            return
-        with blas.at_most_threads(1):
-            yield
+    @staticmethod
+    def running() -> AbstractContextManager[None]:
+        """Step inside of this: BLAS leaves the cores to the lanes. One lane is as fast with one thread, and
+        takes half of the CPU time: 24 rows on 640 ids, 19.5 ms a step and 16 ms of CPU against 19.6 and 31.
+        """
+        return blas.at_most_threads(1)
 
     def step(self, ahead: bool = True) -> StepResult:
         """The next id of every row; see Engine.step."""

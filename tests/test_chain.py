@@ -11,7 +11,7 @@ from tiny_folder import write_tiny_folder
 
 from mlxgen.compose.attempt import Attempt, candidate_seed
 from mlxgen.compose.chain import check_settings, compose, stitched
-from mlxgen.compose.ending import find_cadences
+from mlxgen.compose.ending import encode_bars, find_cadences
 from mlxgen.compose.judge import ranked, with_values
 from mlxgen.compose.plan import Plan, Section, simple_plan
 from mlxgen.compose.settings import ChainSettings
@@ -310,6 +310,18 @@ def test_moving_to_the_other_mode_keeps_leading_tones(tiny):
     assert [note.pitch for note in moved.voices[0]] == [71, 75, 76]
     moved = move_to_key(Piece([[Note(0, 480, 67)]], E_MINOR), Key(4, "major"), vocab)  # G becomes G#
     assert [note.pitch for note in moved.voices[0]] == [68]
+
+
+@pytest.mark.parametrize(("goal", "closes"), [(2, True), (3, False)])
+def test_a_row_that_has_closed_at_its_goal_is_not_drawn_any_further(tiny, goal, closes):
+    model, vocab = tiny
+    chosen = settings(conditioning=Conditioning(form="chorale"), plan=simple_plan(bars=goal))
+    step = next_step(chosen, [], vocab)
+    attempt = Attempt(model, vocab, chosen, [], step, shards=Shards(), report=lambda _: None)
+    stop = attempt._stop()
+    piece = four_part(*[TONIC] * 3, DOMINANT, TONIC, *[SUBDOMINANT] * 3)  # the close is in bar 2
+    drawn = [*encode_bars(piece, 0, 2, vocab), vocab["BAR"]][len(attempt.prompt.opening):]
+    assert [stop(drawn[:end]) for end in range(1, len(drawn) + 1)] == [False] * (len(drawn) - 1) + [closes]
 
 
 @pytest.mark.parametrize(("beat", "weight"), [(1, 1.0), (2, 0.4), (3, 0.9), (4, 0.4)])

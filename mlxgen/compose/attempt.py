@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlxgen.compose.judge import Judgement, judge, make_take, ranked, with_values
+from mlxgen.compose.judge import Judgement, best_close, judge, make_take, ranked, with_values
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.compose.shards import Shards
 from mlxgen.compose.steps import ENDING_SLACK_BARS, Chunk, Step, make_prompt, tokens_per_bar
@@ -20,6 +20,7 @@ from mlxgen.sampling.rules import RuleSet
 
 ENDING_ROUNDS = 3   # a good close that nobody found is looked for among this many times as many candidates
 STRONG_CLOSE = 0.5  # the weight of a cadence that is worth keeping
+GOOD_CLOSE = 0.7  # of one that is not waited past
 _TELL_EVERY = 256  # ids between two reports
 
 
@@ -51,6 +52,7 @@ class Attempt:
         self.model, self.vocab, self.settings, self.step = model, vocab, settings, step
         self.shards, self.report = shards, report
         self.section = settings.plan.sections[step.section]
+        self.wants_close = step.closing and (step.last or self.section.cadence != "none")
         self.max_tokens = self._max_tokens(chunks)
         self.prompt = make_prompt(settings, chunks, step, vocab, model.config.max_seq_len - self.max_tokens)
         context, seam_ticks = None, 0
@@ -65,9 +67,14 @@ class Attempt:
         step, settings = self.step, self.settings
         if step.goal_bars is None or not step.closing:
             return settings.chunk_tokens
-        bars = step.goal_bars + ENDING_SLACK_BARS + 1
+        bars = step.goal_bars + self._slack_bars + 1
         wanted = int(bars * tokens_per_bar(settings, chunks, self.vocab) * 1.25)
         return max(settings.chunk_tokens, min(wanted, self.model.config.max_seq_len // 2))
+
+    @property
+    def _slack_bars(self) -> int:
+        """Bars past the goal in which a close may still be found."""
+        return ENDING_SLACK_BARS if self.wants_close else 0
 
     def _window(self) -> int:
         """Ids after the prefix that an id may see: all that there will be, or what the settings leave room
@@ -89,8 +96,7 @@ class Attempt:
         engine = self._engine()
         rows: list[dict] = []
         takes: dict[int, list[int]] = {}
-        wants_close = self.step.closing and (self.step.last or self.section.cadence != "none")
-        for round_number in range(ENDING_ROUNDS if wants_close else 1):
+        for round_number in range(ENDING_ROUNDS if self.wants_close else 1):
             for found in self.shards.gather(self._round(engine, round_number)):
                 rows += found["rows"]
                 takes.update((int(number), ids) for number, ids in found["takes"].items())
@@ -139,19 +145,28 @@ class Attempt:
         return {"rows": judge(self.judgement, takes), "takes": {take.number: take.ids for take in takes}}
 
     def _stop(self):
-        """Ends a row when it has the bars it may need; counts ids on the way, for the progress report."""
-        goal = self.step.goal_bars
-        enough = None
-        if goal is not None:
-            enough = stop_after_bars(self.vocab, goal + ENDING_SLACK_BARS if self.step.closing else goal)
+        """Ends a row when it has the bars it may need, or has closed well at the goal; counts ids on the way,
+        for the progress report."""
+        goal, bar = self.step.goal_bars, self.vocab["BAR"]
+        enough = None if goal is None else stop_after_bars(self.vocab, goal + self._slack_bars)
 
         def stop(ids: list[int]) -> bool:
             self._drawn += 1
             if self._drawn % _TELL_EVERY == 0:
                 self._tell()
-            return enough is not None and enough(ids)
+            return enough is not None and ids[-1] == bar and (enough(ids) or self._has_closed(ids))
 
         return stop
+
+    def _has_closed(self, ids: list[int]) -> bool:
+        """Whether a closing row, at the end of a bar, has reached its goal with a good close behind it."""
+        if not self.wants_close:
+            return False
+        bars = [*self.prompt.opening, *ids[:-1]]
+        if bar_count(bars, self.vocab) < self.step.goal_bars:
+            return False
+        close = best_close(self.judgement, bars)
+        return close is not None and close.weight >= GOOD_CLOSE
 
     def _tell(self, best: float | None = None) -> None:
         own = len(self.shards.mine(self.settings.num_candidates))

@@ -72,25 +72,33 @@ def make_take(judgement: Judgement, number: int, opening: Sequence[int], candida
     return Take(number, list(ids), nats, len(candidate.ids), candidate.ended, cadence)
 
 
+def best_close(judgement: Judgement, ids: Sequence[int]) -> Cadence | None:
+    """The best place to stop in some whole bars, if there is one; its weight counts how near to the goal it
+    lies.
+    """
+    step = judgement.step
+    if judgement.section.cadence == "none" and not step.last:
+        return None
+    piece = judgement.piece(ids)
+    fit = _closeness(step.goal_bars, bar_count(ids, judgement.vocab))
+    want = "half" if judgement.section.cadence == "half" and not step.last else "full"
+    found = [cadence._replace(weight=cadence.weight * fit(cadence.tick // piece.bar_ticks + 1))
+             for cadence in find_cadences(piece, step.key, want=want)]
+    return max((cadence for cadence in found if cadence.weight > 0), key=lambda cadence: cadence.weight,
+               default=None)
+
+
 def _close(judgement: Judgement, ids: list[int]) -> tuple[list[int], Cadence | None]:
     """The ids up to the best place to stop, its chord held; unchanged but for length if there is none."""
     step, vocab = judgement.step, judgement.vocab
-    bars = bar_count(ids, vocab)
-    piece = judgement.piece(ids)
-    fit = _closeness(step.goal_bars, bars)
-    best, best_fit = None, 0.0
-    if judgement.section.cadence != "none" or step.last:
-        want = "half" if judgement.section.cadence == "half" and not step.last else "full"
-        for cadence in find_cadences(piece, step.key, want=want):
-            worth = cadence.weight * fit(cadence.tick // piece.bar_ticks + 1)
-            if worth > best_fit:
-                best, best_fit = cadence, worth
+    best = best_close(judgement, ids)
     if best is None:
-        return take_bars(ids, step.goal_bars or bars, vocab), None
+        return take_bars(ids, step.goal_bars or bar_count(ids, vocab), vocab), None
+    piece = judgement.piece(ids)
     bar = best.tick // piece.bar_ticks
     held = hold_chord(piece, best.tick)
     opening = bar_openings(ids, vocab)[bar]
-    return [*ids[:opening], *encode_bars(held, bar, bar + 1, vocab)], best._replace(weight=best_fit)
+    return [*ids[:opening], *encode_bars(held, bar, bar + 1, vocab)], best
 
 
 def _closeness(goal_bars: int | None, bars: int):

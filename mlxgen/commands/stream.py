@@ -108,8 +108,7 @@ def make_stream_settings(values: dict):
     from mlxgen.perform.velocity import VelocityShape
     from mlxgen.sampling.rules import RuleSet
 
-    folder = values["session_folder"] or Path("mlxgen-sessions") / time.strftime("%Y-%m-%d_%H%M%S")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_session_folder(values["session_folder"])
     model_folder = values["model_folder"] or default_model_folder()
     conditioning = make_conditioning(values)
     theme = read_theme(values["theme"], values["theme_bars"]).voices[0] if values["theme"] else ()
@@ -148,6 +147,22 @@ def make_stream_settings(values: dict):
         control_port=values["control_port"],
         listen_port=values["listen_port"],
     )
+
+
+def make_session_folder(wanted: Path | None) -> Path:
+    """The folder asked for, or a new one by date and time: two that begin in one second do not share one."""
+    if wanted is not None:
+        wanted.mkdir(parents=True, exist_ok=True)
+        return wanted
+    name = time.strftime("%Y-%m-%d_%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        folder = Path("mlxgen-sessions") / f"{name}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise ValueError(f"mlxgen-sessions/{name}: a hundred sessions began in this second")
 
 
 def run_headless(conductor, as_json: bool) -> None:

@@ -21,6 +21,7 @@ from mlxgen.perform.log import FORMAT, SessionLog
 from mlxgen.perform.mapping import Mapping, default_bindings, load_mapping
 from mlxgen.perform.osc import open_osc, read_osc
 from mlxgen.perform.player import PlayerSettings
+from mlxgen.perform.processes import CONDUCTOR_NICE, prefer
 from mlxgen.perform.record import Recorder
 from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.troupe import StreamSettings, Troupe
@@ -30,7 +31,7 @@ WATCH_S = 0.25
 RECORD_S = 1.0
 REOPEN_S = 0.5
 RESTARTS_A_MINUTE = 3
-TURN_S = 0.04           # a knob that is turned on and on is passed on so often
+TURN_S = 0.08           # knobs that are turned on and on are passed on so often
 
 
 class Conductor:
@@ -59,8 +60,9 @@ class Conductor:
         self._restarts_s: list[float] = []
         self._watched_s = self._recorded_s = self._reopened_s = 0.0
         self._port_was_gone = False
+        self._ended_epoch = 0
         self._pending: dict[str, tuple[Control, object]] = {}
-        self._sent_s: dict[str, float] = {}     # when a control was last passed on
+        self._turned_s = 0.0                # when controls were last passed on
         self._sources: dict = {}            # what else can be read: file -> function
 
     @property
@@ -93,6 +95,7 @@ class Conductor:
         """Start the processes; returns when the port is open. ValueError if it cannot be opened."""
         settings = self.settings
         mac.prevent_sleep()
+        prefer(CONDUCTOR_NICE)
         self.log.write({"format": FORMAT, "model": str(settings.model_folder), **self._describe()})
         if settings.record is not None:
             self.recorder = Recorder(str(settings.record), self.shared)
@@ -142,13 +145,13 @@ class Conductor:
     def stop(self) -> None:
         """End the notes, then the processes, then the files."""
         self.stopping = True
-        stopped_at = self.shared.position(time.monotonic())
         self.troupe.end()
         self.hands.close()
         self._record()
         if self.recorder is not None:
             self.recorder.close()
-        self.log.write({"op": "stop", "tick": round(stopped_at.tick, 1), "epoch": stopped_at.epoch})
+        self._log_ended()
+        self.log.write({"op": "stop"})
         self.log.close()
 
     # -- while it plays ------------------------------------------------------------------------------------
@@ -177,6 +180,7 @@ class Conductor:
                 self.hands.read(source)
         self._send_controls()
         self.hands.look()
+        self._log_ended()
         self._look_after_processes()
         now_s = time.monotonic()
         if now_s - self._watched_s >= WATCH_S:
@@ -202,13 +206,13 @@ class Conductor:
 
     def _send_controls(self) -> None:
         now_s = time.monotonic()
+        if not self._pending or now_s - self._turned_s < TURN_S:
+            return              # a flood: later, and only the newest
+        self._turned_s = now_s
         for name, (control, value) in list(self._pending.items()):
-            if now_s - self._sent_s.get(name, -TURN_S) < TURN_S:
-                continue            # a flood: later, and only the newest
             if control.target != "player" and not self.troupe.tell_generator(("control", name, value)):
-                continue            # it is behind: next tick
+                continue            # it is behind: next time
             del self._pending[name]
-            self._sent_s[name] = now_s
             if control.target == "player":
                 order, values = self._player_order(control, value)
                 self.order(order, *values)
@@ -237,6 +241,13 @@ class Conductor:
                     del self.rows[:-500]
         except (EOFError, ConnectionError):
             pass        # `_look_after_processes` sees it too
+
+    def _log_ended(self) -> None:
+        """How far an epoch's notes were played: a replay stops there."""
+        epoch = int(self.shared.get("ended_epoch"))
+        if epoch != self._ended_epoch:
+            self._ended_epoch = epoch
+            self.log.write({"op": "ended", "epoch": epoch, "tick": self.shared.get("ended_tick")})
 
     # -- when something goes wrong -------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from mlxgen.music.theory import beat_ticks
 from mlxgen.perform import mac
 from mlxgen.perform.log import SessionLog
 from mlxgen.perform.pace import slow_to
-from mlxgen.perform.processes import prefer_generator, redirect_errors
+from mlxgen.perform.processes import GENERATOR_NICE, prefer, redirect_errors
 from mlxgen.perform.session import Session
 from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.shared import Position, Shared
@@ -88,7 +88,7 @@ def run_generator(given: GeneratorProcess) -> None:
 
     redirect_errors(given.error_path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prefer_generator()
+    prefer(GENERATOR_NICE)
     make_engine, vocab = make_engines(given.model_folder, given.window)
     settings = given.settings
     worker = Worker(given)

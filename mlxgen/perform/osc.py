@@ -8,10 +8,13 @@ MAX_BYTES = 65536
 
 
 def open_osc(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A socket that listens; OSError when the port is taken."""
+    """A socket that listens; ValueError when the port is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ValueError(f"OSC port {port}: {error.strerror}; --osc takes another number") from None
     listener.setblocking(False)
     return listener
 

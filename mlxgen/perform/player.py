@@ -101,6 +101,7 @@ class Player:
         self.release_all()
         self._forget()
         self.epoch = int(epoch)
+        self.shared.set("played_epoch", self.epoch)
         self.accepting = True
 
     def panic(self, *_values: float) -> None:
@@ -110,6 +111,12 @@ class Player:
         self.accepting = False
 
     def _forget(self) -> None:
+        """What was to come does not; how far it came is kept for the log."""
+        shared = self.shared
+        if shared.get("played_epoch") != shared.get("ended_epoch"):
+            shared.set("ended_tick", shared.get("played_tick"))
+            shared.set("ended_epoch", shared.get("played_epoch"))
+            shared.set("played_tick", -1)
         self._events.clear()
         self.horizon, self.last_tick = 0.0, math.inf
         self.transport.stop(self.now(), 0.0)
@@ -225,6 +232,7 @@ class Player:
                 self.sounding.release(event[2], tick, due_s)
             else:
                 self.sounding.strike(event, due_s)
+                self.shared.set("played_tick", tick)
         limit_s = self.transport.time_of(limit) + self.nudge_s
         if now() >= limit_s:
             if self.last_tick <= self.horizon and not events:

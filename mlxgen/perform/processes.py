@@ -17,18 +17,18 @@ def redirect_errors(path: str) -> None:
     os.close(number)
 
 
-GENERATOR_NICE = -10
+GENERATOR_NICE, CONDUCTOR_NICE = -10, -12      # a panic must not wait for the next note
 _LOCK_PRESENT, _LOCK_COMING = 1, 2      # sys/mman.h
 
 
-def prefer_generator() -> None:
+def prefer(nice: int) -> None:
     """Ask for a larger share of the processor than other programs; where it is not allowed, go on without."""
     if mac.IS_MAC:
         mac.begin_activity()
         mac.make_thread_user_interactive()
         return
     with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, GENERATOR_NICE)
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
 
 
 def lock_memory() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 
 from mlxgen.music.prompt import Conditioning
+from mlxgen.music.theory import bar_ticks
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform.context import Context, Prepared
 from mlxgen.perform.player import Player, PlayerSettings
@@ -28,7 +29,7 @@ class Tape:
     turns: list[tuple[float, str, float]] = field(default_factory=list)
     born: list[int] = field(default_factory=list)   # for each note, which entry of the log it came from
     ids: list[int] = field(default_factory=list)    # of the last context, for a check by eye
-    end_ticks: float = 0.0
+    end_ticks: int = 0
 
 
 class _NoEngine:
@@ -50,17 +51,20 @@ class _NoEngine:
 class _Replayer:
     """Does the journal's operations on a `Context` and keeps the notes that were not taken back."""
 
-    def __init__(self, vocab: Vocab, header: dict, make_engine: Callable | None):
-        self.header, self.vocab = header, vocab
-        self.meter = Conditioning(**header["conditioning"]).meter
-        self.shape = VelocityShape(**header["velocity"])
+    def __init__(self, vocab: Vocab, entries: list[dict], make_engine: Callable | None):
+        self.header, self.vocab = entries[0], vocab
+        self._ends = {entry["epoch"]: entry["tick"] for entry in entries if entry.get("op") == "ended"}
+        self.meter = Conditioning(**self.header["conditioning"]).meter
+        self.bar = bar_ticks(self.meter)
+        self.shape = VelocityShape(**self.header["velocity"])
         self.check = make_engine is not None
         self._engine = _NoEngine()
         self.context = Context(
             make_engine or (lambda pinned, seed: self._engine), vocab, lambda entry: None, slack=4096
         )
         self.tape = Tape()
-        self.offset = 0.0                   # where the present epoch begins on the tape
+        self.epoch = 0
+        self.offset = 0                     # where the present epoch begins on the tape
         self._taken: list[list[tuple[TimedNote, int]]] = []     # notes of each id of the present context
         self._kept: list[tuple[TimedNote, int]] = []            # of contexts before it, in this epoch
         self._number = 0                                        # of the entry being done
@@ -72,7 +76,8 @@ class _Replayer:
             method(entry)
 
     def _on_begin(self, entry: dict) -> None:
-        self._end_epoch(math.inf)
+        self._end_epoch()
+        self.epoch = entry["epoch"]
 
     def _on_reset(self, entry: dict) -> None:
         self._kept += [note for notes in self._taken for note in notes]
@@ -126,26 +131,31 @@ class _Replayer:
 
     def _on_control(self, entry: dict) -> None:
         if entry["name"] == "panic":
-            self._end_epoch(entry["playhead"])
+            self._end_epoch()
+            self.epoch += 1
 
     def _on_turn(self, entry: dict) -> None:
         if entry["name"] == "tempo" or entry["name"].startswith("mute_"):
             self.tape.turns.append((self.offset + entry["tick"], entry["name"], entry["value"]))
 
-    def _on_stop(self, entry: dict) -> None:
-        self._end_epoch(entry.get("tick", math.inf))
-
-    def _end_epoch(self, tick: float) -> None:
+    def _end_epoch(self) -> None:
+        """All that sounded of an epoch goes on the tape: up to where the player left it; all that was drawn
+        where the log does not say (its writer was killed).
+        """
+        tick = self._ends.get(self.epoch, math.inf)
         notes = [*self._kept, *(note for notes in self._taken for note in notes)]
         sounded = sorted((note.start_ticks, note.voice, number, note) for note, number in notes
-                         if note.start_ticks < tick)
+                         if note.start_ticks <= tick)
         self._kept, self._taken = [], []
-        base = round(self.offset)
-        self.tape.notes += [note._replace(start_ticks=note.start_ticks + base) for *_, note in sounded]
-        self.tape.born += [number for _, _, number, _ in sounded]
-        if notes:
-            end = max((note.start_ticks + note.duration_ticks for *_, note in sounded), default=0)
-            self.offset += min(tick, end) if tick < math.inf else end
+        end = max((note.start_ticks + note.duration_ticks for *_, note in sounded), default=0)
+        if tick < math.inf and sounded:     # cut off; what came after begins at a bar line here
+            end = min(end, int(tick // self.bar + 1) * self.bar)
+        for *_, number, note in sounded:
+            cut = note._replace(start_ticks=note.start_ticks + self.offset,
+                                duration_ticks=min(note.duration_ticks, end - note.start_ticks))
+            self.tape.notes.append(cut)
+            self.tape.born.append(number)
+        self.offset += -(-end // self.bar) * self.bar
         self.tape.end_ticks = self.offset
 
 
@@ -157,11 +167,10 @@ def replay(entries: Iterable[dict], vocab: Vocab, make_engine: Callable | None =
     entries = list(entries)
     if not entries or "conditioning" not in entries[0]:
         raise ValueError("the log has no header line; expected one written by mlxgen stream")
-    replayer = _Replayer(vocab, entries[0], make_engine)
+    replayer = _Replayer(vocab, entries, make_engine)
     for entry in entries[1:]:
         replayer.do(entry)
-    if replayer._kept or replayer._taken:
-        replayer._end_epoch(math.inf)
+    replayer._end_epoch()
     replayer.tape.ids = replayer.context.ids
     return replayer.tape
 
@@ -171,7 +180,7 @@ def play_tape(tape: Tape, port, settings: PlayerSettings, now=time.monotonic) ->
     shared = Shared(multiprocessing.get_context("spawn"))
     player, spin, orders = Player(port, shared, settings, now), Spin(), sorted(tape.turns)
     player.handle(Order(0, "flush", (1, 0, 0)))
-    player.handle(Notes(1, round(tape.end_ticks), tuple(tape.notes)))
+    player.handle(Notes(1, tape.end_ticks, tuple(tape.notes)))
     player.handle(Order(1, "finish", (tape.end_ticks, 0, 0)))
     mask = 0
     try:

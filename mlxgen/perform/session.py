@@ -92,7 +92,7 @@ class Session:
     def adopt(self, prepared: Prepared, key: Key) -> None:
         """Go on in the context that was prepared, in `key`."""
         self.context.adopt(prepared)
-        self.key = key
+        self.key, self.prefix_is_stale = key, False
         self.context.set_params(self.params)
         self.context.set_rules(self.rules)
 
@@ -111,6 +111,9 @@ class Session:
         self._do_what_is_due(position)
         if not self._wants_more(position):
             return False
+        if self.prefix_is_stale:
+            self.context.replace_prefix(make_prefix(self.conditioning, self.key, self.vocab))
+            self.prefix_is_stale = False
         before, began_s = self.context.now_ticks, self.now()
         token, notes = self.context.step()
         self._emit(notes)
@@ -195,6 +198,7 @@ class Session:
         """Apply one control. ValueError for a value that the model does not know; nothing is changed then."""
         if name not in TURNS:
             raise ValueError(f"control {name!r}: expected one of {', '.join(TURNS)}")
+        self.context.flush()        # what was drawn before it stands before it
         self._journal({"op": "control", "name": name, "value": value, "playhead": round(position.tick, 1)})
         TURNS[name](self, name, value, position)
 

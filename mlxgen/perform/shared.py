@@ -17,6 +17,8 @@ FIELDS = (
     "note_ons", "note_offs", "muted_notes",
     "late_count", "late_max_s", "sent_count",
     "port_open", "port_seen", "system_seen", "beat_ticks",
+    "played_epoch", "played_tick",                   # how far the notes of an epoch were played, -1 for none,
+    "ended_epoch", "ended_tick",                     # and of the one before it
     "recorded_count", "recorded_end", "recorded_tick",   # where the recording file stands
 )
 INDEX = {name: number for number, name in enumerate(FIELDS)}
@@ -48,6 +50,7 @@ class Shared:
         self.sounding = context.RawArray("B", 16 * 128)      # [channel * 128 + pitch] -> how many hold it
         self.sent_ticks = context.RawArray("d", SENT_RING)
         self.sent_messages = context.RawArray("L", SENT_RING)  # status | data1 << 8 | data2 << 16
+        self.set("played_tick", -1)
 
     def get(self, name: str) -> float:
         return self.fields[INDEX[name]]

@@ -28,13 +28,13 @@ def turn_density(session, name: str, value: float, position: Position) -> None:
 def turn_character(session, name: str, value: str, position: Position) -> None:
     """Another prefix in front of the same music."""
     changed = replace(session.conditioning, **{name: value})
-    prefix = make_prefix(changed, session.key, session.vocab)
+    make_prefix(changed, session.key, session.vocab)
     session.conditioning = changed
     if session.answer.listening:
         session.answer.forget()         # nothing of ours is heard: it is read with the theme
         return
     session.rewind_for(name, position)
-    session.context.replace_prefix(prefix)
+    session.prefix_is_stale = True      # of several turns at once, one replacement
 
 
 def turn_key(session, _name: str, value: str, position: Position) -> None:

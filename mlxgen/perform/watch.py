@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import multiprocessing
+import os
 import select
 import signal
 import time
@@ -85,9 +86,10 @@ class PortWatcher:
             return False
         self._jack = is_jack(self._outputs)
         if self._jack:
-            self._outputs.open_virtual_port(HEART)
+            heart = f"{HEART}-{os.getpid()}"        # another performance has a heart of its own
+            self._outputs.open_virtual_port(heart)
             names = self._inputs.get_ports()
-            mine = [number for number, name in enumerate(names) if name.endswith(f":{HEART}")]
+            mine = [number for number, name in enumerate(names) if name.endswith(f":{heart}")]
             if not mine:
                 self.close()
                 return False

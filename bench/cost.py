@@ -31,7 +31,7 @@ from bench.common import describe_machine, finish, make_parser, print_table
 from bench.ours import HARD, Ours
 from mlxgen.model.load import load_weights
 from mlxgen.model.transformer import Model
-from mlxgen.sampling.engine import Engine
+from mlxgen.sampling.engine import Engine, make_step
 from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet
 
 VIEWS = {"Reshape", "Slice", "Broadcast", "Transpose", "ExpandDims", "Squeeze", "Flatten", "Unflatten",
@@ -112,7 +112,7 @@ def trace_ours(folder: Path, rules: RuleSet, context: int, on_gpu: bool) -> coll
     held = engine.cache.begin_step()
     mx.eval(noise, state, ids, held, engine._knobs)
     with device() as needless:
-        step = engine._step_for(engine.cache.shape)
+        step = mx.compile(make_step(model, engine._rules, engine.cache.shape, (False, False)))
         return count_graph(step(ids, held, state, engine._arrays, engine._knobs, noise)) - needless
 
 

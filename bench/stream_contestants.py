@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 
 from bench.peers.rotating import make_rotating_cache
-from mlxgen.model.attention import Part, attend_block
+from mlxgen.model.attention import Part, attend_block, heads_first
 from mlxgen.model.transformer import Model
 
 BATCH = 50  # steps that are enqueued before their figures are fetched
@@ -118,14 +118,14 @@ def run_mlx_lm(model: Model, ids: np.ndarray, setting: Setting) -> Iterator[np.n
                 rows = model.positions.make_rows(range(place, place + REFILL))
             row = rows[place % REFILL: place % REFILL + 1]
 
-            def attend(layer: int, heads: mx.array, values: mx.array, row=row) -> mx.array:
-                queries, keys = model.place(heads, row, None)
-                keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)
+            def attend(layer: int, joined: mx.array, row=row) -> mx.array:
+                queries, keys, values = model.place(joined, row, None)
+                keys, values = heads_first(keys, values)
                 attended = []
                 for index, cache in enumerate(caches[layer]):
                     one = slice(index, index + 1)
                     held = Part(*cache.update_and_fetch(keys[one], values[one]), None)
-                    attended.append(attend_block(queries[one], [held], model.positions.scale))
+                    attended.append(attend_block(queries[one], [held], model.positions.scale, model.ones))
                 return mx.concatenate(attended)
 
             token = mx.broadcast_to(tokens[place], (2, 1))

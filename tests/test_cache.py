@@ -198,7 +198,7 @@ def test_a_fork_holds_its_context_once_and_leaves_the_parent_alone():
     cache = model.make_cache(window=400, prefix=8, slack=16)
     model(random_ids(0, 1, 300), cache=cache)
     rows, room = 20, 32
-    row_bytes = 2 * room * 2 * (16 + 8) * 4  # layers, tokens, kv heads, key and value widths, bytes
+    row_bytes = 2 * room * 2 * (16 + 9) * 4  # layers, tokens, kv heads, key and value widths, bytes
     before = mx.get_active_memory()
     forked = cache.fork(rows, room=room)
     assert forked.nbytes == cache.nbytes + rows * row_bytes

@@ -8,7 +8,6 @@ import pytest
 from golden_models import NAMES, read_golden
 from tiny_models import make_model
 
-from mlxgen.model import attention
 from mlxgen.model.transformer import Model
 
 
@@ -25,18 +24,18 @@ def test_golden_logits(shared, name):
     assert np.abs(np.array(mx.concatenate(parts, axis=1)) - golden["logits"]).max() <= 1e-4
 
 
-@pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("kind", ["pope-gqa", "rope-mha", "pope-drope"])
-def test_padded_values_change_nothing(monkeypatch, kind, fused):
-    """With our own arithmetic, and as the GPU's fused attention is called (here MLX takes it apart)."""
-    monkeypatch.setattr(attention, "is_fused", lambda part: fused)
+@pytest.mark.parametrize("kind", ["pope-gqa", "pope-mha", "pope-drope", "rope-gqa", "rope-mha"])
+def test_the_layout_for_fused_attention_changes_nothing(kind):
+    """As the GPU's fused attention is called (here MLX takes it apart), and on a shared context."""
     model, weights = make_model(kind)
-    padded = Model(model.config, weights, pad_values=True)
-    assert padded.value_width == padded.positions.width
-    ids = mx.array(np.random.default_rng(0).integers(0, 23, (2, 60)))
-    whole, cache = model(ids), padded.make_cache(batch=2, window=80, prefix=10)
-    parts = [padded(ids[:, :20], cache=cache)]
-    parts += [padded(ids[:, t: t + 1], cache=cache) for t in range(20, 60)]
+    fused = Model(model.config, weights, fused=True)
+    assert fused.value_width == fused.positions.width and model.value_width == model.ones + 1
+    ids = mx.array(np.random.default_rng(0).integers(0, 23, (1, 60)))
+    whole, cache = model(ids), fused.make_cache(window=80, prefix=10)
+    parts = [fused(ids[:, :20], cache=cache)]
+    parts += [fused(ids[:, t: t + 1], cache=cache) for t in range(20, 40)]
+    rows = cache.fork(2)
+    parts += [fused(mx.repeat(ids[:, t: t + 1], 2, axis=0), cache=rows)[:1] for t in range(40, 60)]
     assert float(mx.abs(mx.concatenate(parts, axis=1) - whole).max()) <= 1e-4
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from mlxgen.model.attention import Part, attend_block, hide
+from mlxgen.model.attention import Part, attend_block, heads_first, hide
 from mlxgen.model.positions import make_beta
 from mlxgen.model.ring import ANCHOR_STRIDE, Ring, RingPlan, RingShape
 
@@ -107,16 +107,17 @@ class Cache:
         beta = make_beta(self.config, [min(t + 1, self.plan.prefix + self.plan.window) for t in tokens])
         ages = np.arange(length)[:, None] - np.arange(length)[None]
         window = self.plan.prefix if first < self.plan.prefix else self.plan.window
-        causal = hide(mx.array((ages >= 0) & (ages < window)))
-        held = [ring for ring in self.rings if ring.count]
-        masks = [hide(mx.array(ring.block_mask(tokens))) for ring in held]
+        causal = self._block_mask((ages >= 0) & (ages < window))
+        held = [(ring, slots, None if mask is None else self._block_mask(mask))
+                for ring in self.rings if ring.count for slots, mask in ring.stretches(tokens)]
 
-        def attend(layer: int, heads: mx.array, values: mx.array) -> mx.array:
-            queries, keys = model.place(heads, rows, None if beta is None else mx.array(beta))
-            keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)  # (B, Hkv, T, width)
-            parts = [Part(*ring.part(layer, mask.shape[-1]), mask)
-                     for ring, mask in zip(held, masks, strict=True)]
-            attended = attend_block(queries, [*parts, Part(keys, values, causal)], self.positions.scale)
+        def attend(layer: int, joined: mx.array) -> mx.array:
+            queries, keys, values = model.place(joined, rows, None if beta is None else mx.array(beta))
+            keys, values = heads_first(keys, values)
+            parts = [Part(ring.keys[layer][:, :, slots], ring.values[layer][:, :, slots], mask)
+                     for ring, slots, mask in held]
+            attended = attend_block(queries, [*parts, Part(keys, values, causal)], self.positions.scale,
+                                    model.ones)
             self.own.write(layer, keys, values)
             return attended
 
@@ -124,6 +125,10 @@ class Cache:
         self.own.advance(length)
         mx.async_eval(logits, self.own.keys, self.own.values)
         return logits
+
+    def _block_mask(self, visible: np.ndarray) -> mx.array:
+        """(T, S) bool -> what is added to the scores of a block: (S, T * G)."""
+        return hide(mx.array(np.repeat(visible.T, self.config.heads_per_kv, axis=1)))
 
     def _prepare(self, token: int, coming: int) -> None:
         self.own.grow(coming)

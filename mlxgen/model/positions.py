@@ -17,42 +17,47 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
 
 from mlxgen.model.config import ModelConfig
+from mlxgen.model.exponentials import apply_softplus, has_many
 
 TURN = 2.0**64
-LOG2_E = math.log2(math.e)
 
 
-def softplus(x: mx.array) -> mx.array:
-    """log(1 + e^x) from powers of two, which the Linux CPU takes in a third of the time of logaddexp;
-    float32.
-    """
-    return mx.maximum(x, 0) + mx.log2(1 + mx.power(2.0, mx.abs(x) * -LOG2_E)) * (1 / LOG2_E)
+# Ways to place heads x (..., T, K, 1, D, G) by rows (T, 2, n): (..., T, K, parts, width / parts, G), float32.
+# D is the axis that is turned; G heads stand side by side behind it, which is how queries enter a product.
 
 
-def apply_pope(x: mx.array, rows: mx.array) -> mx.array:
-    """x (..., T, heads, D), rows (T, 2, D) -> (..., T, heads, 2 D)."""
-    turned = softplus(x[..., None, :]) * rows[:, None]  # (..., T, heads, 2, D), one kernel when compiled
-    return turned.reshape(*x.shape[:-1], 2 * x.shape[-1])
+@partial(mx.compile, shapeless=True)
+def turn_softplus(x: mx.array, rows: mx.array) -> mx.array:
+    return apply_softplus(x) * rows
 
 
-def apply_rope(x: mx.array, rows: mx.array) -> mx.array:
-    """x (..., T, heads, D), rows (T, 2, D / 2) -> the same shape, turned."""
-    first, second = mx.split(x, 2, axis=-1)
-    cos, sin = rows[:, None, 0], rows[:, None, 1]  # (T, 1, D / 2)
-    return mx.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+def place_pope(x: mx.array, rows: mx.array) -> mx.array:
+    rows = rows[:, None, :, :, None]
+    return apply_softplus(x) * rows if has_many(x) else turn_softplus(x, rows)
 
 
-def apply_softplus(x: mx.array, rows: mx.array) -> mx.array:
-    return softplus(x)
+def place_rope(x: mx.array, rows: mx.array) -> mx.array:
+    first, second = mx.split(x.astype(mx.float32), 2, axis=-2)
+    cos, sin = (rows[:, None, part: part + 1, :, None] for part in (0, 1))  # (T, 1, 1, D / 2, 1)
+    return mx.concatenate(turn_pair(first, second, cos, sin), axis=-2)
 
 
-def apply_nothing(x: mx.array, rows: mx.array) -> mx.array:
-    return x
+def turn_pair(first: mx.array, second: mx.array, cos: mx.array, sin: mx.array) -> list[mx.array]:
+    return [first * cos - second * sin, second * cos + first * sin]
+
+
+def place_softplus(x: mx.array, rows: mx.array) -> mx.array:
+    return apply_softplus(x)
+
+
+def place_nothing(x: mx.array, rows: mx.array) -> mx.array:
+    return x.astype(mx.float32)
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,13 @@ class Positions:
     """How one model places its queries and keys.
 
     width: of a query or key head. scale: of the scores. turns: (n,) uint64, 2^-64 turns a token for each
-    angle, n = 0 without positions. placed(x, rows): x (..., T, heads, D), rows (T, 2, n) from `make_rows`.
+    angle, n = 0 without positions. place: see place_pope and its neighbours; rows are from `make_rows`.
     """
 
     width: int
     scale: float
     turns: np.ndarray
-    placed: Callable[[mx.array, mx.array], mx.array]
+    place: Callable[[mx.array, mx.array], mx.array]
 
     def make_rows(self, positions: Iterable[int]) -> mx.array:
         """cos and sin of every position: (T, 2, n) float32. Positions are whole numbers of any size and
@@ -80,14 +85,15 @@ class Positions:
 
     def apply(self, x: mx.array, rows: mx.array) -> mx.array:
         """Queries or keys (..., T, heads, D) at their positions: (..., T, heads, width) float32."""
-        return self.placed(x.astype(mx.float32), rows)
+        return self.place(x[..., None, :, None], rows).reshape(*x.shape[:-1], -1)
 
     def turn(self, keys: mx.array, row: mx.array) -> mx.array:
         """Keys (..., width) moved by the one position of `row` (1, 2, n). PoPE's cos and sin halves turn
         into each other as RoPE's two halves do."""
         if not len(self.turns):
             return keys
-        return apply_rope(keys.astype(mx.float32), row).astype(keys.dtype)
+        first, second = mx.split(keys.astype(mx.float32), 2, axis=-1)
+        return mx.concatenate(turn_pair(first, second, row[0, 0], row[0, 1]), axis=-1).astype(keys.dtype)
 
 
 def make_turns(frequencies: np.ndarray) -> np.ndarray:
@@ -98,9 +104,9 @@ def make_turns(frequencies: np.ndarray) -> np.ndarray:
 def make_pope(config: ModelConfig) -> Positions:
     width = config.head_dim
     if config.drope:
-        return Positions(width, (2 * width) ** -0.5, make_turns(np.empty(0)), apply_softplus)
+        return Positions(width, (2 * width) ** -0.5, make_turns(np.empty(0)), place_softplus)
     frequencies = config.rope_theta ** (-np.arange(width, dtype=np.float64) / width)
-    return Positions(2 * width, (2 * width) ** -0.5, make_turns(frequencies), apply_pope)
+    return Positions(2 * width, (2 * width) ** -0.5, make_turns(frequencies), place_pope)
 
 
 def make_rope(config: ModelConfig) -> Positions:
@@ -108,11 +114,11 @@ def make_rope(config: ModelConfig) -> Positions:
         return make_none(config)
     width = config.head_dim
     frequencies = config.rope_theta ** (-np.arange(0, width, 2, dtype=np.float64) / width)
-    return Positions(width, width**-0.5, make_turns(frequencies), apply_rope)
+    return Positions(width, width**-0.5, make_turns(frequencies), place_rope)
 
 
 def make_none(config: ModelConfig) -> Positions:
-    return Positions(config.head_dim, config.head_dim**-0.5, make_turns(np.empty(0)), apply_nothing)
+    return Positions(config.head_dim, config.head_dim**-0.5, make_turns(np.empty(0)), place_nothing)
 
 
 # config.pos_encoding -> builder

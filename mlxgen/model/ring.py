@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import mlx.core as mx
 import numpy as np
@@ -29,6 +30,7 @@ from mlxgen.model.positions import Positions
 
 ANCHOR_STRIDE = 64  # C: tokens between two anchors of the prefix
 READ_STRIDE = 256  # slots are read in multiples of this, so that a compiled step has few shapes
+PADDED = 64  # slots are allocated in multiples of this, so that products can be cut into equal pieces
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class RingPlan:
     def slots(self) -> int:
         return self.prefix + self.size
 
+    @property
+    def padded(self) -> int:
+        """Slots with the room behind them that nothing is written to."""
+        return -(-self.slots // PADDED) * PADDED
+
     def slot(self, token: int) -> int:
         return token if token < self.prefix else self.prefix + (token - self.prefix) % self.size
 
@@ -77,7 +84,7 @@ class RingPlan:
         for short in (64, 128):
             if count <= short < self.slots:
                 return short
-        return min(self.slots, -(-count // READ_STRIDE) * READ_STRIDE)
+        return min(self.padded, -(-count // READ_STRIDE) * READ_STRIDE)
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,10 @@ def visible_slots(shape: RingShape, clock: mx.array) -> mx.array:
     """clock (4,) int32 from Ring.clock -> (read,) bool: the slots that the query may see."""
     prefix, size = shape.plan.prefix, shape.plan.size
     slots = mx.arange(shape.read, dtype=mx.int32)
-    age = clock[2] - (slots - prefix)  # of the last token of the ring: 0
+    _, pinned, cursor, visible = mx.split(clock, 4)
+    age = cursor - (slots - prefix)  # of the last token of the ring: 0
     age = mx.where(age < 0, age + size, age)
-    return (slots < clock[1]) | ((slots >= prefix) & (age < clock[3]))
+    return (slots < pinned) | ((slots >= prefix) & (slots < prefix + size) & (age < visible))
 
 
 class Ring:
@@ -116,7 +124,7 @@ class Ring:
               *, first: int = 0, slots: int | None = None) -> Ring:
         """key_shape (B, Hkv, Dk); `slots` allocates fewer than the plan's at first (see grow)."""
         batch, heads, width = key_shape
-        slots = plan.slots if slots is None else min(slots, plan.slots)
+        slots = plan.padded if slots is None else min(slots, plan.padded)
         keys = [mx.zeros((batch, heads, slots, width), dtype) for _ in range(layers)]
         values = [mx.zeros((batch, heads, slots, value_width), dtype) for _ in range(layers)]
         mx.eval(keys, values)
@@ -160,29 +168,34 @@ class Ring:
         visible = min(count - plan.prefix, plan.window - behind)
         return [plan.slot(self.count), min(count, plan.prefix), cursor, max(-1, visible)]
 
-    def block_mask(self, tokens: range) -> np.ndarray:
-        """(len(tokens), read) bool: the slots that the query of each token may see, nothing new written."""
-        shape = self.shape()
-        slots = np.arange(shape.read)
+    def block_mask(self, tokens: range, slots: slice | None = None) -> np.ndarray:
+        """(len(tokens), slots) bool: the slots (None: all that are read) that the query of each token may
+        see, nothing new written."""
+        numbers = np.arange(self.shape().read)[slots or slice(None)]
+        prefix, size = self.plan.prefix, self.plan.size
         rows = []
         for token in tokens:
             _, prefix_count, cursor, visible = self.clock(token)
-            age = (cursor - (slots - self.plan.prefix)) % self.plan.size
-            rows.append((slots < prefix_count) | ((slots >= self.plan.prefix) & (age < visible)))
+            age = (cursor - (numbers - prefix)) % size
+            in_ring = (numbers >= prefix) & (numbers < prefix + size)
+            rows.append((numbers < prefix_count) | (in_ring & (age < visible)))
         return np.stack(rows)
 
-    def part(self, layer: int, read: int) -> tuple[mx.array, mx.array]:
-        keys, values = self.keys[layer], self.values[layer]
-        if read == self.allocated:
-            return keys, values
-        return keys[:, :, :read], values[:, :, :read]
+    def stretches(self, tokens: range) -> list[tuple[slice, np.ndarray | None]]:
+        """Runs of slots that some query of consecutive `tokens` may see, nothing new written: (slots, None)
+        where all of them may, (slots, (len(tokens), slots) bool) where the window passes over the slots."""
+        first, last = self.block_mask(range(tokens[0], tokens[0] + 1))[0], self.block_mask(tokens[-1:])[0]
+        kinds = first.astype(np.int8) + last  # 0: unseen, 1: lost on the way, 2: seen throughout
+        edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
+        runs = [slice(begin, end) for begin, end in pairwise(edges) if kinds[begin]]
+        return [(run, None if kinds[run.start] == 2 else self.block_mask(tokens, run)) for run in runs]
 
     def grow(self, coming: int) -> None:
         """Make room for `coming` more tokens, where fewer slots than the plan's were allocated."""
         needed = min(self.count + coming, self.plan.slots)
         if needed <= self.allocated:
             return
-        slots = min(self.plan.slots, max(2 * self.allocated, -(-needed // READ_STRIDE) * READ_STRIDE))
+        slots = min(self.plan.padded, max(2 * self.allocated, -(-needed // READ_STRIDE) * READ_STRIDE))
         for arrays in (self.keys, self.values):
             for layer, old in enumerate(arrays):
                 room = mx.zeros((*old.shape[:2], slots - old.shape[2], old.shape[3]), old.dtype)

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import mlx.core as mx
 
-from mlxgen.model.attention import FUSED_WIDTHS, Part, attend_block, attend_step, hide
+from mlxgen.model.attention import (
+    FUSED_WIDTHS,
+    Part,
+    attend_block,
+    attend_fused,
+    attend_step,
+    heads_first,
+    hide,
+    hide_slots,
+)
 from mlxgen.model.cache import Cache, StepShape, make_cache
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.positions import LOG2_E, has_beta, make_beta, make_positions
-from mlxgen.model.ring import visible_slots
+from mlxgen.model.exponentials import apply_swiglu
+from mlxgen.model.positions import has_beta, make_beta, make_positions
+from mlxgen.model.ring import RingShape, visible_slots
 
 NORM_EPS = 1e-6
 
-# (layer, query and key heads (..., H + Hkv, D), values (..., Hkv, Dv)) -> (..., H * Dv)
-Attend = Callable[[int, mx.array, mx.array], mx.array]
+# (layer, queries, keys and values of the layer in one, see Model.place) -> (..., H * Dv)
+Attend = Callable[[int, mx.array], mx.array]
 
 
 @dataclass(frozen=True)
@@ -27,10 +36,10 @@ class Block:
     """
 
     norm1: mx.array
-    qkv: mx.array  # (d, (H + 2 Hkv) D)
-    qkv_bias: mx.array
-    out: mx.array  # (H D, d)
-    out_bias: mx.array
+    qkv: mx.array  # (d, (H + Hkv) D + Hkv Dv)
+    qkv_bias: mx.array  # (1, ...): of the shape of the product of a single row
+    out: mx.array  # (H Dv, d)
+    out_bias: mx.array | None  # None where it is a row of `out`
     norm2: mx.array
     gate_up: mx.array  # (d, 2 F)
     down: mx.array  # (F, d)
@@ -65,39 +74,38 @@ def check_weights(config: ModelConfig, weights: dict[str, mx.array]) -> None:
             raise ValueError(f"weights: {name} is {tuple(weights[name].shape)}; expected {shape}")
 
 
-def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, value_width: int) -> Block:
-    """Layer `layer`; heads of values `value_width` wide, zeros behind what is trained."""
+def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, value_width: int,
+               grouped: bool) -> Block:
+    """Layer `layer`. Heads of values are `value_width` wide: behind what is trained a column that is 1 for
+    every token, if there is room, then zeros. So attention gives a 1 in every head, and the bias of `out`
+    rides on the first. grouped: the query columns of a kv head are (D, G) instead of (G, D)."""
+    width, kv_heads = config.head_dim, config.num_kv_heads
+
+    def get(name: str) -> mx.array:
+        return weights[f"layers.{layer}.{name}"]
+
     def widen(value: mx.array, heads: int) -> mx.array:
-        """(heads * D, ...) -> (heads * value_width, ...)"""
-        apart = value.reshape(heads, config.head_dim, *value.shape[1:])
-        room = [(0, 0), (0, value_width - config.head_dim), *[(0, 0)] * (value.ndim - 1)]
-        return mx.pad(apart, room).reshape(heads * value_width, *value.shape[1:])
+        """(heads * D, ...) -> (heads, value_width, ...)"""
+        apart = value.reshape(heads, width, *value.shape[1:])
+        return mx.pad(apart, [(0, 0), (0, value_width - width), *[(0, 0)] * (value.ndim - 1)])
 
-    def get(*names: str) -> mx.array:
-        parts = []
-        for name in names:
-            value = weights[f"layers.{layer}.{name}"]
-            if name.startswith("attn.v_proj"):
-                value = widen(value, config.num_kv_heads)
-            parts.append(widen(value.T, config.num_heads).T if name == "attn.proj.weight" else value)
-        return mx.concatenate(parts, axis=0)
+    def order(queries: mx.array) -> mx.array:
+        apart = queries.reshape(kv_heads, -1, width, *queries.shape[1:])
+        return (apart.swapaxes(1, 2) if grouped else apart).reshape(queries.shape)
 
-    def transposed(*names: str) -> mx.array:
-        return mx.contiguous(get(*names).T)
-
-    qkv = [f"attn.{name}_proj" for name in "qkv"]
+    value, value_bias = (widen(get(f"attn.v_proj.{kind}"), kv_heads) for kind in ("weight", "bias"))
+    out, out_bias = widen(get("attn.proj.weight").T, config.num_heads), get("attn.proj.bias")
+    if value_width > width:
+        value_bias[:, width] = 1
+        out[0, width] = out_bias
+    joined = [order(get("attn.q_proj.weight")), get("attn.k_proj.weight"), value.flatten(0, 1)]
+    biases = [order(get("attn.q_proj.bias")), get("attn.k_proj.bias"), value_bias.flatten()]
+    gate_up = mx.concatenate([get("ffn.w_gate.weight"), get("ffn.w1.weight")])
     return Block(
-        norm1=get("ln1.weight"), qkv=transposed(*[f"{name}.weight" for name in qkv]),
-        qkv_bias=get(*[f"{name}.bias" for name in qkv]), out=transposed("attn.proj.weight"),
-        out_bias=get("attn.proj.bias"), norm2=get("ln2.weight"),
-        gate_up=transposed("ffn.w_gate.weight", "ffn.w1.weight"), down=transposed("ffn.w2.weight"))
-
-
-@partial(mx.compile, shapeless=True)
-def apply_swiglu(gate: mx.array, up: mx.array) -> mx.array:
-    """silu(gate) * up, in float32, in one kernel; 2^x because e^x is slow on the Linux CPU."""
-    wide = gate.astype(mx.float32)
-    return (wide / (1 + mx.power(2.0, wide * -LOG2_E)) * up.astype(mx.float32)).astype(gate.dtype)
+        norm1=get("ln1.weight"), qkv=mx.contiguous(mx.concatenate(joined).T),
+        qkv_bias=mx.concatenate(biases)[None], out=out.flatten(0, 1),
+        out_bias=None if value_width > width else out_bias, norm2=get("ln2.weight"),
+        gate_up=mx.contiguous(gate_up.T), down=mx.contiguous(get("ffn.w2.weight").T))
 
 
 class Model:
@@ -109,26 +117,30 @@ class Model:
     """
 
     def __init__(self, config: ModelConfig, weights: dict[str, mx.array], dtype: mx.Dtype = mx.float32,
-                 pad_values: bool | None = None):
-        """pad_values: store values as wide as PoPE's keys, zeros behind, so that MLX's fused attention on
-        Metal fits (equal widths of 64, 96, 128 or 256): one kernel instead of five for a third more bytes
-        of cache. None: on a GPU, where the widths make it possible. Logits are the same.
+                 fused: bool | None = None):
+        """fused: lay heads out for MLX's fused attention on Metal, which takes keys and values of the same
+        width, one of 64, 96, 128 or 256: values are stored as wide as PoPE's keys. One kernel instead of
+        five for a third more bytes of cache. None: on a GPU, where the widths make it possible. Logits are
+        the same.
         """
         check_weights(config, weights)
         self.config = config
         self.dtype = dtype
         self.positions = make_positions(config)
-        if pad_values is None:
-            pad_values = (mx.default_device().type == mx.DeviceType.gpu
-                          and self.positions.width in FUSED_WIDTHS)
-        self.value_width = self.positions.width if pad_values else config.head_dim
+        width = self.positions.width
+        self.fused = (mx.default_device().type == mx.DeviceType.gpu and width in FUSED_WIDTHS
+                      if fused is None else fused)
+        self.value_width = max(width, config.head_dim) if self.fused else config.head_dim + 1
+        self.ones = config.head_dim if self.value_width > config.head_dim else None  # a column of the values
         weights = {name: value.astype(dtype) for name, value in weights.items()}
-        self.blocks = [make_block(config, weights, i, self.value_width) for i in range(config.num_layers)]
+        self.blocks = [make_block(config, weights, i, self.value_width, not self.fused)
+                       for i in range(config.num_layers)]
         self.norm = weights["ln_final.weight"]
         self.embedding = weights["token_embed.weight"]  # (V, d)
         head = self.embedding if config.weight_tying else weights["head.weight"]
         self.head = mx.contiguous(head.T.astype(mx.float32))  # (d, V); float16 logits of 30 err by 0.015
-        mx.eval([list(vars(block).values()) for block in self.blocks], self.norm, self.embedding, self.head)
+        mx.eval([[part for part in vars(block).values() if part is not None] for block in self.blocks],
+                self.norm, self.embedding, self.head)
 
     def __call__(self, ids: mx.array, cache: Cache | None = None) -> mx.array:
         """Logits of every position; with a cache, of the ids that follow what it holds."""
@@ -140,12 +152,12 @@ class Model:
         length = ids.shape[1]
         rows = self.positions.make_rows(range(length))
         beta = make_beta(self.config, range(1, length + 1))
-        causal = hide(mx.arange(length)[:, None] >= mx.arange(length))
+        causal = mx.arange(length)[:, None] <= mx.repeat(mx.arange(length), self.config.heads_per_kv)
 
-        def attend(layer: int, heads: mx.array, values: mx.array) -> mx.array:
-            queries, keys = self.place(heads, rows, None if beta is None else mx.array(beta))
-            part = Part(keys.swapaxes(1, 2), values.swapaxes(1, 2), causal)
-            return attend_block(queries, [part], self.positions.scale)
+        def attend(layer: int, joined: mx.array) -> mx.array:
+            queries, keys, values = self.place(joined, rows, None if beta is None else mx.array(beta))
+            part = Part(*heads_first(keys, values), hide(causal))
+            return attend_block(queries, [part], self.positions.scale, self.ones)
 
         return self.logits(self.hidden(ids, attend))
 
@@ -155,26 +167,37 @@ class Model:
         """
         x = self.embedding[ids]
         for layer, block in enumerate(self.blocks):
-            attended = attend(layer, *self.project(block, x))
-            x = x + mx.addmm(block.out_bias, attended, block.out)
+            joined = mx.addmm(block.qkv_bias, mx.fast.rms_norm(x, block.norm1, NORM_EPS), block.qkv)
+            x = mx.addmm(x, attend(layer, joined), block.out)
+            if block.out_bias is not None:
+                x = x + block.out_bias
             gate, up = mx.split(mx.fast.rms_norm(x, block.norm2, NORM_EPS) @ block.gate_up, 2, axis=-1)
             x = mx.addmm(x, apply_swiglu(gate, up), block.down)
         return x
 
-    def project(self, block: Block, x: mx.array) -> tuple[mx.array, mx.array]:
-        """x (..., d) -> query and key heads (..., H + Hkv, D) without positions, values (..., Hkv, Dv)."""
-        heads = self.config.num_heads + self.config.num_kv_heads
-        joined = mx.addmm(block.qkv_bias, mx.fast.rms_norm(x, block.norm1, NORM_EPS), block.qkv)
-        split = heads * self.config.head_dim
-        return (joined[..., :split].reshape(*x.shape[:-1], heads, -1),
-                joined[..., split:].reshape(*x.shape[:-1], self.config.num_kv_heads, -1))
-
-    def place(self, heads: mx.array, rows: mx.array, beta: mx.array | None) -> tuple[mx.array, mx.array]:
-        """Heads of `project`, position rows (T, 2, n), DroPE scale (T,) or None -> queries (..., H, Dk) in
-        float32, keys (..., Hkv, Dk) as they are stored. T is 1 where x has no time axis."""
-        placed = self.positions.apply(heads, rows)
-        queries, keys = placed[..., : self.config.num_heads, :], placed[..., self.config.num_heads:, :]
-        return queries if beta is None else queries * beta[:, None, None], keys.astype(self.dtype)
+    def place(self, joined: mx.array, rows: mx.array,
+              beta: mx.array | None) -> tuple[mx.array, mx.array, mx.array]:
+        """The layer's products (..., (H + Hkv) D + Hkv Dv), position rows (T, 2, n), DroPE scale (T,) or None
+        -> queries (..., Hkv, Dk, G) in float32, keys (..., Hkv, 1, Dk) and values (..., Hkv, 1, Dv) as they
+        are stored. T is 1 where there is no time axis."""
+        lead, width = joined.shape[:-1], self.config.head_dim
+        kv_heads, group, key_width = self.config.num_kv_heads, self.config.heads_per_kv, self.positions.width
+        ends = [self.config.embed_dim, self.config.embed_dim + kv_heads * width]
+        if self.fused:  # queries and keys as heads of one array: a kernel less
+            heads, values = mx.split(joined, ends[1:], axis=-1)
+            placed = self.positions.place(heads.reshape(*lead, -1, 1, width, 1), rows)
+            placed = placed.reshape(*lead, -1, 1, key_width)
+            queries, keys = mx.split(placed, [self.config.num_heads], axis=-3)
+            queries = queries.reshape(*lead, kv_heads, group, key_width).swapaxes(-1, -2)
+        else:
+            queries, keys, values = mx.split(joined, ends, axis=-1)
+            queries = self.positions.place(queries.reshape(*lead, kv_heads, 1, width, group), rows)
+            queries = queries.reshape(*lead, kv_heads, key_width, group)
+            keys = self.positions.place(keys.reshape(*lead, kv_heads, 1, width, 1), rows)
+            keys = keys.reshape(*lead, kv_heads, 1, key_width)
+        if beta is not None:
+            queries = queries * beta[:, None, None, None]
+        return queries, keys.astype(self.dtype), values.reshape(*lead, kv_heads, 1, self.value_width)
 
     def logits(self, x: mx.array) -> mx.array:
         return mx.fast.rms_norm(x.astype(mx.float32), self.norm.astype(mx.float32), NORM_EPS) @ self.head
@@ -187,24 +210,35 @@ class Model:
         rows, beta = state[0], state[1] if has_beta(self.config) else None
         each = 1 + 2 * layers  # arrays of a ring: clock, keys, values
         rings = [state[start: start + each] for start in range(2, len(state), each)]
-        masks = [hide(visible_slots(ring, arrays[0]))
+        fused = self.fused and len(rings) == 1
+        masks = [self._step_mask(visible_slots(ring, arrays[0]), ring, shape.batch, fused)
                  for ring, arrays in zip(shape.rings, rings, strict=True)]
-        slot = rings[-1][0][:1]
+        slot = mx.split(rings[-1][0], 4)[0]
         written = rings[-1][1:]
 
-        def attend(layer: int, heads: mx.array, values: mx.array) -> mx.array:
-            queries, keys = self.place(heads, rows, beta)
+        def attend(layer: int, joined: mx.array) -> mx.array:
+            queries, keys, values = self.place(joined, rows, beta)
             for index, new in ((layer, keys), (layers + layer, values)):
-                written[index] = mx.slice_update(written[index], new[:, :, None], slot, [2])
+                written[index] = mx.slice_update(written[index], new, slot, [2])
             parts = []
             for ring, arrays, mask in zip(shape.rings, [*rings[:-1], [None, *written]], masks, strict=True):
                 keys, values = arrays[1 + layer], arrays[1 + layers + layer]
                 if ring.read < keys.shape[2]:
                     keys, values = keys[:, :, : ring.read], values[:, :, : ring.read]
                 parts.append(Part(keys, values, mask))
-            return attend_step(queries, parts, self.positions.scale)
+            if fused:
+                heads = queries.swapaxes(-1, -2).reshape(shape.batch, -1, 1, self.positions.width)
+                return attend_fused(heads, parts[0], self.positions.scale)
+            return attend_step(queries, parts, self.positions.scale, self.ones)
 
         return self.logits(self.hidden(ids.reshape(-1), attend)), written
+
+    def _step_mask(self, visible: mx.array, ring: RingShape, batch: int, fused: bool) -> mx.array:
+        """What is added to the scores of one step."""
+        if fused:
+            return hide(visible)
+        rows = batch if ring.batch < batch else 1  # that stand in columns on a shared part
+        return hide_slots(visible, self.config.num_kv_heads, self.config.heads_per_kv * rows)
 
     def make_cache(self, batch: int = 1, window: int | None = None, prefix: int = 0, slack: int = 0,
                    start: int = 0) -> Cache:

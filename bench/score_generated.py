@@ -2,9 +2,9 @@
 
 Composing takes minutes and judging seconds, so the music is composed once into a folder, as MIDI files, and
 judged from there: FOLDER/short/PROMPT/CANDIDATE.mid, and FOLDER/long/NAME/{piece.mid, outline.json} as
-generate-long writes them.
+generate-long writes them. What a stopped run has finished is kept.
 
-    python -m bench.score_generated weights/default --out FOLDER [--prompts 24] [--chains 8]
+    python -m bench.score_generated weights/default --out FOLDER [--prompts 24] [--chains 10]
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import argparse
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -32,26 +34,27 @@ from mlxgen.scoring.boundary import find_seams
 from mlxgen.scoring.score import score
 
 CANDIDATES = 16
-BARS = 6
-MAX_TOKENS = 900
-KEYS = (
-    "G major",
-    "A minor",
-    "C major",
-    "E minor",
-    "D major",
-    "G minor",
-    "F major",
-    "D minor",
-    "Bb major",
-    "B minor",
-    "A major",
-    "C minor",
-)
+POOLED = 4  # prompts of one key whose candidates are one set of 64
+BARS = 8
+MAX_TOKENS = 1200
+KEYS = ("G major", "A minor", "D major", "G minor", "F major", "E minor")
+CHAIN = ("--form", "chorale", "--style", "bach", "--chunks", "5", "--num-candidates", "8", "--no-picture")
+
+
+def _missing(folder: Path, count: int) -> Iterator[tuple[int, str, Path]]:
+    """(number, key, folder) of what is not composed yet; says on stderr how long the rest may take."""
+    rows = [(number, key, folder / f"{number:02d}") for number, key in enumerate(islice(cycle(KEYS), count))]
+    rows = [row for row in rows if not row[2].exists()]
+    started = time.monotonic()
+    for done, row in enumerate(rows):
+        left = (time.monotonic() - started) / done * (len(rows) - done) if done else None
+        note = "" if left is None else f", about {left:.0f} s left"
+        print(f"{row[2]} ({row[1]}), {done} of {len(rows)} done{note}", file=sys.stderr, flush=True)
+        yield row
 
 
 def compose_short(model_folder: Path, out: Path, prompts: int) -> None:
-    """`prompts` chorale prompts, CANDIDATES pieces of at most BARS bars each; folders that exist are kept."""
+    """`prompts` chorale prompts, CANDIDATES pieces of at most BARS bars each."""
     from mlxgen.model.load import load, load_generation_defaults
     from mlxgen.sampling.candidates import candidates, stop_after_bars
     from mlxgen.sampling.engine import Engine
@@ -60,97 +63,88 @@ def compose_short(model_folder: Path, out: Path, prompts: int) -> None:
     model, vocab = load(model_folder)
     defaults = load_generation_defaults(model_folder)
     params = SamplingParams(**{name: defaults[name] for name in ("temperature", "min_p") if name in defaults})
-    for number, key_name in enumerate(islice(cycle(KEYS), prompts)):
-        folder = out / "short" / f"{number:02d}"
-        if folder.exists():
-            continue
+    for number, key_name, folder in _missing(out / "short", prompts):
         key = Key.parse(key_name)
         prompt = make_prompt(Conditioning(form="chorale", style="bach").with_defaults(), key, vocab)
         engine = Engine(model, vocab, params=params, seed=number)
         engine.prefill(prompt)
         seeds = [1000 * number + row for row in range(CANDIDATES)]
         found = candidates(engine, CANDIDATES, MAX_TOKENS, stop_after_bars(vocab, BARS), seeds)
-        folder.mkdir(parents=True)
+        fresh = folder.with_suffix(".new")
+        fresh.mkdir(parents=True, exist_ok=True)
         for row, candidate in enumerate(found):
             piece = decode([*prompt, *candidate.ids], vocab)
-            write_midi(replace(piece.between(0, BARS * piece.bar_ticks), key=key), folder / f"{row:02d}.mid")
-        print(folder, flush=True)
+            write_midi(replace(piece.between(0, BARS * piece.bar_ticks), key=key), fresh / f"{row:02d}.mid")
+        fresh.rename(folder)
 
 
 def compose_long(model_folder: Path, out: Path, chains: int) -> None:
-    """`chains` chorales of four chunks, by the command that users run."""
-    for number, key_name in enumerate(islice(cycle(KEYS), chains)):
-        folder = out / "long" / f"{number:02d}"
-        if folder.exists():
-            continue
-        subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from mlxgen.cli import main; main()",
-                "generate-long",
-                "--model",
-                str(model_folder),
-                "--form",
-                "chorale",
-                "--style",
-                "bach",
-                "--key",
-                key_name,
-                "--chunks",
-                "4",
-                "--overlap",
-                "256",
-                "--chunk-tokens",
-                "256",
-                "--no-picture",
-                "--num-candidates",
-                "8",
-                "--seed",
-                str(number),
-                "--out",
-                str(folder),
-            ],
-            check=True,
-        )
+    """`chains` chorales of five chunks, by the command that users run."""
+    for number, key_name, folder in _missing(out / "long", chains):
+        fresh = folder.with_suffix(".new")
+        where = ("--model", model_folder, "--key", key_name, "--seed", number, "--out", fresh)
+        if (fresh / "manifest.json").exists():
+            where = ("--resume", fresh)
+        options = where if where[0] == "--resume" else (*CHAIN, *where)
+        command = [sys.executable, "-m", "mlxgen", "generate-long", *map(str, options)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        fresh.rename(folder)
 
 
 def read_short(out: Path) -> list[list[Piece]]:
     """Candidates of each prompt; those without a note are left out."""
-    folders = sorted(path for path in (out / "short").iterdir() if path.is_dir())
+    folders = sorted(path for path in (out / "short").iterdir() if path.is_dir() and path.name.isdigit())
     prompts = [[read_midi(path) for path in sorted(folder.glob("*.mid"))] for folder in folders]
     return [[piece for piece in pieces if piece.note_count] for pieces in prompts]
 
 
-def judge_picks(prompts: list[list[Piece]], judge: Judge) -> dict:
-    """Fang grades of the best-scored candidate against the mean of all (a random one); lower is better.
+def judge_picks(sets: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict:
+    """(scores, Fang grades) of each set of candidates -> the grade of the best-scored one against the mean of
+    all (a random one) and against the first; lower is better."""
+    picked = np.array([grades[int(np.argmax(scores))] for scores, grades in sets])
+    usual = np.array([grades.mean() for _, grades in sets])
+    first = np.array([grades[0] for _, grades in sets])
+    return {
+        "prompts": len(sets),
+        "candidates": max(len(scores) for scores, _ in sets),
+        "picked": float(picked.mean()),
+        "random": float(usual.mean()),
+        "gain": float((usual - picked).mean()),
+        "interval": bootstrap(np.mean, usual - picked),
+        "against one": {
+            "gain": float((first - picked).mean()), "interval": bootstrap(np.mean, first - picked)
+        },
+    }
+
+
+def pick_sets(prompts: list[list[Piece]], judge: Judge) -> dict[str, dict]:
+    """Picks of CANDIDATES from each prompt, and of POOLED times as many from prompts of one key.
 
     Chunk mode: the pieces are cut after BARS bars, so none is asked to end.
     """
-    picked, usual, first = [], [], []
-    for pieces in prompts:
-        grades = np.array([judge.grade(piece) for piece in pieces])
-        best = int(np.argmax([score(piece, last=False).composite for piece in pieces]))
-        picked.append(grades[best])
-        usual.append(grades.mean())
-        first.append(grades[0])
-    gain = np.array(usual) - np.array(picked)
-    single = np.array(first) - np.array(picked)
-    return {
-        "prompts": len(prompts),
-        "candidates": CANDIDATES,
-        "picked": float(np.mean(picked)),
-        "random": float(np.mean(usual)),
-        "gain": float(gain.mean()),
-        "interval": bootstrap(np.mean, gain),
-        "against one": {"gain": float(single.mean()), "interval": bootstrap(np.mean, single)},
-    }
+    judged = [
+        (
+            np.array([score(piece, last=False).composite for piece in pieces]),
+            np.array([judge.grade(piece) for piece in pieces]),
+        )
+        for pieces in prompts
+    ]
+    result = {"each prompt": judge_picks(judged)}
+    by_key = [judged[at :: len(KEYS)] for at in range(len(KEYS))]
+    pooled = [
+        tuple(np.concatenate(columns) for columns in zip(*rows[at : at + POOLED], strict=True))
+        for rows in by_key
+        for at in range(0, len(rows) - POOLED + 1, POOLED)
+    ]
+    if len(pooled) > 1:
+        result["prompts of one key together"] = judge_picks(pooled)
+    return result
 
 
 def judge_seams(out: Path) -> dict | None:
     """AUC of our own seams' scores against the interior bar lines of the same pieces; .5 is inaudible."""
     rows = []
-    for folder in sorted((out / "long").glob("*")):
+    for folder in sorted(path for path in (out / "long").glob("*") if path.name.isdigit()):
         piece = read_midi(folder / "piece.mid")
         seams = json.loads((folder / "outline.json").read_text())["seams"]
         ticks, values = find_seams(piece)
@@ -180,7 +174,7 @@ def judge_model(out: Path, corpus: Path) -> dict:
     result = {}
     if (out / "short").is_dir():
         chorales = read_chorales(corpus / "Jsb16thSeparated.json")
-        result["picks"] = judge_picks(read_short(out), Judge(chorales["train"]))
+        result["picks"] = pick_sets(read_short(out), Judge(chorales["train"]))
     if (out / "long").is_dir():
         seams = judge_seams(out)
         if seams is not None:
@@ -193,7 +187,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--prompts", type=int, default=24)
-    parser.add_argument("--chains", type=int, default=8)
+    parser.add_argument("--chains", type=int, default=10)
     options = parser.parse_args()
     compose_short(options.model, options.out, options.prompts)
     compose_long(options.model, options.out, options.chains)

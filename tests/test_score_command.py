@@ -13,8 +13,10 @@ from handmade_chorale import CHORALE, long_chorale
 from bench import corruptions
 from mlxgen.commands.score import command
 from mlxgen.files.midi import write_midi
+from mlxgen.music.piece import Note, Piece
+from mlxgen.scoring.measure import Finding, by_place
 from mlxgen.scoring.metrics import DIMENSIONS, METRICS
-from mlxgen.scoring.report import make_page, most_costly, worst_metrics
+from mlxgen.scoring.report import explained, make_page, most_costly, worst_metrics
 from mlxgen.scoring.score import score
 
 
@@ -53,7 +55,7 @@ def test_json_agrees_with_python_on_the_file(files):
 def test_the_table_names_the_composite_the_dimensions_and_the_worst_places(files):
     text = run(files[1]).stdout
     assert all(name in text for name in DIMENSIONS)
-    assert re.search(r"bar \d+, voices \d and \d: parallel fifths", text)
+    assert re.search(r"bar \d+, voices \d and \d, beat [\d.]+: parallel fifths \(", text)
     assert "more: --findings" in text
     assert "bar" not in run(files[1], "--findings", 0).stdout.split("composite")[1].split("and")[0]
 
@@ -84,7 +86,7 @@ def test_the_costliest_findings_are_those_of_the_costliest_rules():
     chosen = most_costly(result, 5)
     rules = {one.rule for one in result.findings}
     cost = {rule: METRICS[rule].weight * result.penalties[rule] for rule in rules}
-    assert chosen == sorted(chosen) and len(chosen) == 5
+    assert chosen == sorted(chosen, key=by_place) and len(chosen) == 5
     assert max(cost, key=cost.get) in {finding.rule for finding in chosen}
     assert worst_metrics(result, "voice leading").startswith("parallel fifths")
 
@@ -94,3 +96,27 @@ def test_a_page_of_silence_is_a_page():
 
     silent = Piece([[], []])
     assert "silence" in make_page([("nothing", silent, score(silent))])
+
+
+def test_a_finding_names_its_notes():
+    piece = Piece(
+        [
+            [Note(480 * at, 480, pitch) for at, pitch in enumerate((67, 69, 71, 72))],
+            [Note(480 * at, 480, pitch) for at, pitch in enumerate((60, 62, 64, 65))],
+        ]
+    )
+    details = [explained(piece, finding) for finding in score(piece).findings
+               if finding.rule == "parallel fifths"]
+    assert details[0] == "beat 2: parallel fifths (G4 over C4 to A4 over D4)"
+    lone = Finding(1, (1,), "wide leaps", "beat 3: a leap", 960)
+    assert explained(piece, lone) == "beat 3: a leap (A4 to B4)"
+    assert explained(piece, lone._replace(voices=())) == "beat 3: a leap (E4 B4)"
+    assert explained(piece, lone._replace(ticks=9600, voices=())) == "beat 3: a leap"
+
+
+def test_the_table_says_where_who_and_what(tmp_path):
+    piece = Piece([[Note(480 * at, 480, base + at) for at in range(8)] for base in (67, 60)])
+    write_midi(piece, tmp_path / "fifths.mid")
+    text = run(tmp_path / "fifths.mid").stdout
+    assert "bar 1, voices 1 and 2, beat 2: parallel fifths (G4 over C4 to " in text
+    assert "2 voices, 2 bars, 16 notes" in text

@@ -12,7 +12,8 @@ from bench import corruptions
 from bench.adversaries import TypicalFakes, make_copy, mean_surprisal
 from bench.fang import FEATURES, Judge, distance, quality
 from bench.score_corpus import piece_of_frames
-from bench.score_quality import CLAIMS, TARGETS, make_rows
+from bench.score_parts import Parts
+from bench.score_rows import ROWS
 from bench.score_statistics import auc, bootstrap, spearman, variance_shares
 from mlxgen.scoring.metrics import DIMENSIONS
 from mlxgen.scoring.score import score
@@ -111,10 +112,36 @@ def test_a_jump_leaves_four_bars_out():
     assert jumped.length_ticks == long_chorale().length_ticks - 4 * BAR
 
 
-def test_every_row_is_made_and_every_claim_names_a_row():
-    assert set(make_rows([CHORALE])) == set(TARGETS)
-    assert set(CLAIMS) == set(DIMENSIONS)
-    assert {row for rows in CLAIMS.values() for row in rows} <= set(TARGETS)
+def test_every_dimension_claims_a_row_and_every_row_is_claimed():
+    assert {dimension for row in ROWS.values() for dimension in row.claimed} == set(DIMENSIONS)
+    assert all(row.claimed for row in ROWS.values())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_spoils_a_piece_the_same_way_each_time(name):
+    corrupt = ROWS[name].make([CHORALE, long_chorale()])
+    spoiled = corrupt(CHORALE, random())
+    assert spoiled.voices != CHORALE.voices and spoiled == corrupt(CHORALE, random())
+
+
+def test_a_stopped_bench_goes_on_where_it_was(tmp_path, capsys):
+    made = []
+
+    def part(name, fails=False):
+        def make():
+            if fails:
+                raise KeyboardInterrupt
+            made.append(name)
+            return {name: (1, 2)}
+        return make
+
+    kept = tmp_path / "kept.json"
+    with pytest.raises(KeyboardInterrupt):
+        Parts({"a": (1, part("a")), "b": (1, part("b", fails=True))}, kept).run()
+    result = Parts({"a": (1, part("a")), "b": (1, part("b"))}, kept).run()
+    assert made == ["a", "b"] and result == {"a": [1, 2], "b": [1, 2]}
+    assert "[2/2] b" in capsys.readouterr().err
+    assert Parts({"a": (1, part("a", fails=True)), "b": (1, part("b"))}, kept).run() == result
 
 
 def test_wasserstein_distance_by_hand():

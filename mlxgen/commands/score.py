@@ -45,7 +45,7 @@ def command(files: tuple[Path, ...], as_json: bool, report: str | None, findings
         result = score(piece)
         rows.append((file, piece, result))
         if as_json:
-            click.echo(json.dumps(make_record(str(file), result)))
+            click.echo(json.dumps(make_record(str(file), piece, result)))
         else:
             _print_table(str(file), piece, result, findings)
     if report is None:
@@ -57,17 +57,22 @@ def command(files: tuple[Path, ...], as_json: bool, report: str | None, findings
         click.echo(str(path), err=as_json)
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def _print_table(name: str, piece, result, limit: int) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from mlxgen.scoring.report import EXPLANATIONS, family_name, most_costly, worst_metrics
+    from mlxgen.scoring.report import EXPLANATIONS, explained, family_name, most_costly, worst_metrics
 
     console = Console(highlight=False)
     wide = console.width >= 110
     console.print(
-        f"[bold]{name}[/]  {len(piece.voices)} voices, {piece.length_bars} bars, "
-        f"{piece.note_count} notes; judged as {family_name(piece)}",
+        f"[bold]{escape(name)}[/]  {_count(len(piece.voices), 'voice')}, {_count(piece.length_bars, 'bar')}, "
+        f"{_count(piece.note_count, 'note')}; judged as {family_name(piece)}",
         soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -86,7 +91,11 @@ def _print_table(name: str, piece, result, limit: int) -> None:
         where = f"bar {finding.bar}" + (
             f", voice{'s' if len(finding.voices) > 1 else ''} {voices}" if voices else ""
         )
-        console.print(f"  {where}: {finding.rule} ({finding.detail})", soft_wrap=True)
+        beat, _, detail = explained(piece, finding).partition(": ")
+        if not detail:
+            beat, detail = "", beat
+        rule = "" if detail.startswith(finding.rule) else f"{finding.rule}: "
+        console.print(f"  {where}{', ' * bool(beat)}{beat}: {rule}{detail}", soft_wrap=True, markup=False)
     if len(result.findings) > limit:
         console.print(
             f"  and {len(result.findings) - limit} more: --findings {len(result.findings)} or --report"

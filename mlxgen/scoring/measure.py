@@ -11,12 +11,19 @@ from mlxgen.scoring.texture import Texture
 
 
 class Finding(NamedTuple):
-    """One place a listener or a teacher would point at. `bar` counts from 1; voices from 1, the highest."""
+    """One place a listener or a teacher would point at. `bar` counts from 1; voices from 1, the highest;
+    `ticks` from the beginning of the context."""
 
     bar: int
     voices: tuple[int, ...]
     rule: str
     detail: str
+    ticks: int = 0
+
+
+def by_place(finding: Finding) -> tuple:
+    """Order of findings: as the music goes."""
+    return finding.bar, finding.ticks, finding.voices, finding.rule
 
 
 @dataclass(frozen=True)
@@ -60,5 +67,6 @@ def make_findings(texture: Texture, measure: Measure, rule: str, detail: str, li
     voices = [()] * len(order)
     if measure.voices is not None:
         voices = map(tuple, (measure.voices[order] + 1).tolist())
-    return [Finding(bar, who, rule, f"beat {beat:.3g}: {detail}")
-            for bar, who, beat in zip(bars, voices, beats, strict=True)]
+    clock = (ticks + texture.offset_bars * texture.bar_ticks).tolist()
+    return [Finding(bar, who, rule, f"beat {beat:.3g}: {detail}", tick)
+            for bar, who, beat, tick in zip(bars, voices, beats, clock, strict=True)]

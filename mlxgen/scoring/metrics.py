@@ -132,8 +132,6 @@ METRICS: dict[str, Metric] = {
     "density": _style(STATISTICS, statistics.density, weight=1),
     "silence": _style(STATISTICS, statistics.silence, "high", weight=1.5),
     "steps": _style(STATISTICS, statistics.step_share),
-    "surprisal spread": _style(STATISTICS, statistics.surprisal_spread),
-    "novelty": _style(STATISTICS, statistics.novelty, "low", weight=1),
     "originality": Metric(
         STATISTICS,
         statistics.originality,
@@ -152,7 +150,6 @@ METRICS: dict[str, Metric] = {
     "harmonic rhythm": _style(STRUCTURE, structure.harmonic_rhythm),
     "freshness": Metric(STRUCTURE, structure.freshness, side="low", weight=4),
     "wandering": Metric(STRUCTURE, structure.wandering, weight=4),
-    "phrases": _style(STRUCTURE, structure.phrases, "low"),
     "chord variety": _style(STRUCTURE, structure.chord_variety, "low"),
     "repetition": Metric(STRUCTURE, structure.repetition, side="high", detail="equals a bar shortly before"),
     "recurrence": Metric(STRUCTURE, structure.recurrence, side="high"),

@@ -17,7 +17,9 @@ from mlxgen.scoring.reference import Reference, load_reference
 from mlxgen.scoring.texture import Notes, Past, Texture, make_notes, make_past, make_texture
 
 OPENING_BARS = 4
-FAMILY_CHANNELS = ("rhythm", "melody", "pair")
+FAMILY_CHANNELS = ("rhythm", "pair")
+DOUBT_NATS = 4.0  # families whose textures are within this of the likeliest's are asked for their events
+TEXTURE_SHARE = 0.05  # texture is one look at a piece, events are means of hundreds
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,12 @@ class Music:
     @cached_property
     def family(self) -> int:
         """Index of the corpus family that this music belongs to: by rhythm and texture, and where those
-        leave a doubt the family whose rhythm, melody and pair motion it has. (Chords are not asked: wrong
-        notes would turn a chorale into a chromatic quartet.)"""
-        families = self.reference.plausible_families(texture_features(self.texture))
+        leave a doubt by the rhythm and the pair motion of its events too. (Chords are not asked: wrong notes
+        would turn a chorale into a chromatic quartet.)"""
+        behind = self.reference.texture_nats(texture_features(self.texture))
+        families = np.flatnonzero(behind <= DOUBT_NATS)
         if len(families) == 1 or not len(self.events["melody"].ticks):
-            return int(families[0])
-
+            return int(behind.argmin())
         nats = {
             int(family): {
                 name: self.reference.model(family).dense[name].surprisal(self.events[name])
@@ -49,8 +51,12 @@ class Music:
             }
             for family in families
         }
-        likeliest = min(nats, key=lambda family: sum(
-            float(values.mean()) for values in nats[family].values() if len(values)))
+
+        def unlike(family: int) -> float:
+            values = (float(one.mean()) for one in nats[family].values() if len(one))
+            return sum(values) + TEXTURE_SHARE * float(behind[family])
+
+        likeliest = min(nats, key=unlike)
         self.memo["family nats"] = likeliest, nats[likeliest]
         return likeliest
 

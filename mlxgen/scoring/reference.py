@@ -12,7 +12,6 @@ import numpy as np
 from mlxgen.scoring.event_model import Family, Harmony, harmony_of_pairs, make_dense, make_family
 from mlxgen.scoring.events import CHANNELS, SIZES
 
-MARGIN_NATS = 2.0
 DATA_FILE = Path(__file__).with_name("reference.npz")
 
 
@@ -46,14 +45,13 @@ class Reference:
         self._rare = {name: arrays["rare"][:, at] for at, name in enumerate(CHANNELS)}
         self._models: dict[int, Family] = {}
 
-    def plausible_families(self, features: np.ndarray) -> np.ndarray:
-        """The families whose Gaussian over texture features (5,) is within MARGIN_NATS of the likeliest,
-        best first."""
+    def texture_nats(self, features: np.ndarray) -> np.ndarray:
+        """(F,) how much less likely texture features (5,) are in each family than in the likeliest, 0 for
+        that one: Gaussians."""
         apart = features - self.arrays["family_mean"]
         precision = self.arrays["family_precision"]
         distance = np.einsum("fi,fij,fj->f", apart, precision, apart) - self.arrays["family_log_precision"]
-        order = np.argsort(distance, kind="stable")
-        return order[(distance[order] - distance[order[0]]) / 2 <= MARGIN_NATS]
+        return (distance - distance.min()) / 2
 
     def rare(self, family: int, channel: str) -> float:
         """Nats that 2 % of the family's held-out events exceed."""

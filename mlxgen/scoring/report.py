@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from html import escape
 
 from mlxgen.music.piece import Piece
-from mlxgen.scoring.measure import Finding
+from mlxgen.scoring.measure import Finding, by_place
 from mlxgen.scoring.metrics import METRICS
 from mlxgen.scoring.music import make_music
+from mlxgen.scoring.places import notes_of
 from mlxgen.scoring.score import Score
 
 EXPLANATIONS = {
@@ -28,7 +29,13 @@ ROW_HEIGHT = 5
 BARS_A_SYSTEM = 16
 
 
-def make_record(name: str, result: Score) -> dict:
+def explained(piece: Piece, finding: Finding) -> str:
+    """A finding's detail with the notes it is about: "beat 2: parallel fifths (G4 over C4 to A4 over D4)"."""
+    notes = notes_of(piece, finding)
+    return f"{finding.detail} ({notes})" if notes else finding.detail
+
+
+def make_record(name: str, piece: Piece, result: Score) -> dict:
     """What `mlxgen score --json` prints for a file."""
     return {
         "file": name,
@@ -39,7 +46,7 @@ def make_record(name: str, result: Score) -> dict:
                 "bar": finding.bar,
                 "voices": list(finding.voices),
                 "rule": finding.rule,
-                "detail": finding.detail,
+                "detail": explained(piece, finding),
             }
             for finding in result.findings
         ],
@@ -72,7 +79,7 @@ def most_costly(result: Score, count: int) -> list[Finding]:
         metric = METRICS.get(finding.rule)
         return metric.weight * result.penalties[finding.rule] if metric else 0.0
 
-    return sorted(sorted(result.findings, key=cost, reverse=True)[:count])
+    return sorted(sorted(result.findings, key=cost, reverse=True)[:count], key=by_place)
 
 
 def _roll(piece: Piece, result: Score, first: int, last: int) -> str:
@@ -143,7 +150,7 @@ def _section(name: str, piece: Piece, result: Score) -> str:
     )
     found = "".join(
         f"<tr><td>{finding.bar}</td><td>{', '.join(map(str, finding.voices))}</td>"
-        f"<td>{escape(finding.rule)}</td><td>{escape(finding.detail)}</td></tr>"
+        f"<td>{escape(finding.rule)}</td><td>{escape(explained(piece, finding))}</td></tr>"
         for finding in result.findings
     )
     return (

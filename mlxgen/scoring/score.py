@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mlxgen.music.piece import Piece
 from mlxgen.scoring.calibration import charged, tail_nats
-from mlxgen.scoring.measure import Finding, Measure, make_findings
+from mlxgen.scoring.measure import Finding, Measure, by_place, make_findings
 from mlxgen.scoring.metrics import DIMENSIONS, METRICS
 from mlxgen.scoring.music import Music, make_music
 from mlxgen.scoring.reference import Reference
@@ -96,7 +96,7 @@ def score_music(music: Music) -> Score:
                 "hardly any two voices move while both sound",
             )
         )
-    return Score(composite * known, dimensions, sorted(findings), penalties)
+    return Score(composite * known, dimensions, sorted(findings, key=by_place), penalties)
 
 
 def score(

@@ -100,29 +100,6 @@ def step_share(music: Music) -> Measure:
     return Measure(float(((size == 1) | (size == 2)).sum()), len(size))
 
 
-def surprisal_spread(music: Music) -> Measure:
-    """Standard deviation of all events' surprisal, mean over channels. 0.. nats: typicality without
-    surprises is low."""
-    spreads = [music.nats[name][music.events[name].new] for name in ("harmony", "pair", "melody", "degree")]
-    spreads = [nats.std() for nats in spreads if len(nats) > 3]
-    count = int(music.events["melody"].new.sum())
-    return Measure(float(np.mean(spreads)) * count, count) if spreads else NOTHING
-
-
-def novelty(music: Music) -> Measure:
-    """Share of changes of chord that no training piece of the family contains, 0..1: judged on the low side.
-
-    Real pieces always find some succession of their own; a copy, a recombination and the output of a model
-    that has learned too well find none. The chords that a wrong note makes new are charged elsewhere.
-    """
-    chords = music.events["harmony"]
-    changes = chords.new & (chords.context != chords.outcome)
-    unseen = music.reference.model(music.family).harmony.unseen(
-        chords.context[changes], chords.outcome[changes]
-    )
-    return Measure(float(unseen.sum()), len(unseen))
-
-
 def originality(music: Music) -> Measure:
     """Share of long spans that stand, transposed or not, in a training piece. 0..1; see fingerprint.py."""
     prints, ticks = long_prints(music.changes)

@@ -3,7 +3,8 @@
 mlxgen prefills once and shares the context; the torch loop and mlx-lm prefill it for every row, as they do
 when asked for N samples of one prompt. Rows draw `--tokens` ids each. Contestants take turns. A cell (a
 contestant, a batch size, a context) that takes longer than `--limit` seconds draws fewer ids, or none: then
-its rate is what it is below. With `--json FILE`, cells that FILE holds already are not measured again.
+its rate is what it is below; one that takes a third of it is run once. With `--json FILE`, cells that FILE
+holds already are not measured again.
 """
 
 from __future__ import annotations
@@ -102,10 +103,15 @@ def measure(workers: _Workers, names: list[str], size: int, context: int, option
     runs: dict[str, list[dict | None]] = {name: [] for name in names}
     for _ in range(options.repeats):
         for name, answers in runs.items():
-            if None not in answers:
+            if not any(_is_long(answer, options.limit) for answer in answers):
                 answers.append(workers.ask(name, options.limit, rows=size, context=context,
                                            tokens=options.tokens))
     return [make_row(name, size, context, answers, options) for name, answers in runs.items()]
+
+
+def _is_long(answer: dict | None, limit_s: float) -> bool:
+    """Whether a run took so long that it is not repeated."""
+    return answer is None or answer["prefill_s"] + answer["decode_s"] > limit_s / 3
 
 
 def make_row(name: str, size: int, context: int, answers: list[dict | None], options) -> dict:
@@ -122,6 +128,7 @@ def make_row(name: str, size: int, context: int, answers: list[dict | None], opt
     fewest = min(part["tokens"] for part in answers) // size
     if fewest < options.tokens:
         row["cut"] = f"{fewest} of {options.tokens} ids a row"
+    row["runs"] = len(answers)
     kept = {name: answers[0][name] for name in ("kv_bytes", "kv_needed_bytes", "threads")
             if name in answers[0]}
     return row | kept | {

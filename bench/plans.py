@@ -83,8 +83,9 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--candidates", type=int, default=6)
     parser.add_argument("--overlap", type=int, default=384)
     parser.add_argument("--chunk-tokens", type=int, default=512)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no piece after so many")
     options = parser.parse_args(arguments)
-    names = options.plans.split(",")
+    names, until_s = options.plans.split(","), time.monotonic() + 60 * options.minutes
     if options.quick:
         names, options.seeds, options.bars, options.candidates = names[:1], 1, 2, 2
     result = {"bench": "plans", "rows": []}
@@ -95,7 +96,7 @@ def main(arguments: list[str] | None = None) -> dict:
     done = {(row["plan"], row["seed"]) for row in result["rows"]}
     for seed in range(options.seeds):
         for name in names:
-            if (name, seed) not in done:
+            if (name, seed) not in done and time.monotonic() < until_s:
                 result["rows"].append(run_one(model, vocab, name, seed, options))
                 print(result["rows"][-1], file=sys.stderr, flush=True)
                 if options.json:

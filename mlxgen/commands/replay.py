@@ -29,10 +29,12 @@ def command(log, midi_port, midi_api, output, check, model_folder) -> None:
         raise ValueError(f"{log}: empty; expected a session log")
     folder = model_folder or Path(entries[0]["model"])
     if check:
+        from mlxgen.model.blas import at_most_threads
         from mlxgen.perform.live import make_engines
 
-        make_engine, vocab = make_engines(folder, entries[0]["window"])
-        tape = replay(entries, vocab, make_engine)
+        with at_most_threads(1):        # as the performance did
+            make_engine, vocab = make_engines(folder, entries[0]["window"])
+            tape = replay(entries, vocab, make_engine)
         click.echo(f"{log}: every id drawn again is the same, {len(tape.notes)} notes")
         return
     tape = replay(entries, Vocab.load(folder / "tokenizer.json"))

@@ -12,7 +12,7 @@ import signal
 import time
 from dataclasses import replace
 
-from mlxgen.music.theory import beat_ticks
+from mlxgen.music.theory import bar_ticks, beat_ticks
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform import mac
 from mlxgen.perform.controls import Control, Desk, controls_for
@@ -61,6 +61,7 @@ class Conductor:
         self._watched_s = self._recorded_s = self._reopened_s = 0.0
         self._port_was_gone = False
         self._ended_epoch = 0
+        self._troubles = {"underruns": 0, "stalls": 0}      # as counted when last told
         self._pending: dict[str, tuple[Control, object]] = {}
         self._turned_s = 0.0                # when controls were last passed on
         self._sources: dict = {}            # what else can be read: file -> function
@@ -181,6 +182,7 @@ class Conductor:
         self._send_controls()
         self.hands.look()
         self._log_ended()
+        self._tell_troubles()
         self._look_after_processes()
         now_s = time.monotonic()
         if now_s - self._watched_s >= WATCH_S:
@@ -250,6 +252,15 @@ class Conductor:
             self.log.write({"op": "ended", "epoch": epoch, "tick": self.shared.get("ended_tick")})
 
     # -- when something goes wrong -------------------------------------------------------------------------
+
+    def _tell_troubles(self) -> None:
+        """An underrun, and a player that was kept from running, are said when they happen."""
+        for name, before in self._troubles.items():
+            count = int(self.shared.get(name))
+            if count > before:
+                self._troubles[name] = count
+                bar = int(self.shared.position(time.monotonic()).tick // bar_ticks(self.meter)) + 1
+                self.note(f"{name[:-1]} in bar {bar}, {count} so far")
 
     def _look_after_processes(self) -> None:
         if self.stopping:

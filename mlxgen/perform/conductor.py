@@ -1,8 +1,7 @@
 """Conductor: the parent process. It starts the others, carries controls to them, and ends everything well.
 
-It plays no note itself and opens no output. When the generator dies it has the notes ended and starts
-another; when the player dies the watcher ends the notes from a port of its own; when the conductor itself
-dies the player sees that and ends them.
+It plays no note itself and opens no output. What goes wrong with the others is its guard's business; when the
+conductor itself dies the player sees that and ends the notes.
 """
 
 from __future__ import annotations
@@ -12,25 +11,22 @@ import signal
 import time
 from dataclasses import replace
 
-from mlxgen.music.theory import bar_ticks, beat_ticks
+from mlxgen.music.theory import beat_ticks
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform import mac
 from mlxgen.perform.controls import Control, Desk, controls_for
+from mlxgen.perform.guard import Guard
 from mlxgen.perform.hands import Hands
 from mlxgen.perform.log import FORMAT, SessionLog
 from mlxgen.perform.mapping import Mapping, default_bindings, load_mapping
+from mlxgen.perform.material import density_bias
 from mlxgen.perform.osc import open_osc, read_osc
 from mlxgen.perform.player import PlayerSettings
 from mlxgen.perform.processes import CONDUCTOR_NICE, prefer
-from mlxgen.perform.record import Recorder
 from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.troupe import StreamSettings, Troupe
 
 TICK_S = 0.05
-WATCH_S = 0.25
-RECORD_S = 1.0
-REOPEN_S = 0.5
-RESTARTS_A_MINUTE = 3
 TURN_S = 0.08           # knobs that are turned on and on are passed on so often
 
 
@@ -52,16 +48,13 @@ class Conductor:
         )
         self.hands = Hands(self.troupe, self.vocab, self.desk, self.mapping, self.note)
         self.log = SessionLog(str(settings.log) if settings.log else None, self.note)
-        self.recorder: Recorder | None = None
+        self.guard = Guard(self.troupe, self.meter, self.order, self.note)
+        self.guard.session_now, self.guard.player_now = self._session_now, self._player_now
         self.messages: list[str] = []       # the newest last
         self.status: dict = {}
         self.rows: list[tuple] = []         # of the roll, taken by the screen
         self.stopping = False
-        self._restarts_s: list[float] = []
-        self._watched_s = self._recorded_s = self._reopened_s = 0.0
-        self._port_was_gone = False
         self._ended_epoch = 0
-        self._troubles = {"underruns": 0, "stalls": 0}      # as counted when last told
         self._pending: dict[str, tuple[Control, object]] = {}
         self._turned_s = 0.0                # when controls were last passed on
         self._sources: dict = {}            # what else can be read: file -> function
@@ -98,9 +91,7 @@ class Conductor:
         mac.prevent_sleep()
         prefer(CONDUCTOR_NICE)
         self.log.write({"format": FORMAT, "model": str(settings.model_folder), **self._describe()})
-        if settings.record is not None:
-            self.recorder = Recorder(str(settings.record), self.shared)
-            self.recorder.begin(settings.player.tempo_bpm, self.meter)
+        self.guard.begin_recording(settings.player.tempo_bpm, self.meter)
         if settings.osc_port is not None:
             listener = open_osc(settings.osc_port)
             self._sources[listener] = lambda: read_osc(listener, self.desk, self.note)
@@ -137,6 +128,7 @@ class Conductor:
             conditioning=replace(session.conditioning, **character),
             key=type(session.key).parse(values["key"]),
             params=replace(session.params, temperature=values["temperature"], min_p=values["min_p"]),
+            rules=replace(session.rules, bias=density_bias(values["density"], self.vocab)),
         )
 
     def _player_now(self) -> PlayerSettings:
@@ -148,9 +140,7 @@ class Conductor:
         self.stopping = True
         self.troupe.end()
         self.hands.close()
-        self._record()
-        if self.recorder is not None:
-            self.recorder.close()
+        self.guard.close()
         self._log_ended()
         self.log.write({"op": "stop"})
         self.log.close()
@@ -182,17 +172,18 @@ class Conductor:
         self._send_controls()
         self.hands.look()
         self._log_ended()
-        self._tell_troubles()
-        self._look_after_processes()
-        now_s = time.monotonic()
-        if now_s - self._watched_s >= WATCH_S:
-            self._watched_s = now_s
-            self._watch_port(now_s)
-            self.hands.watch()
-        if now_s - self._recorded_s >= RECORD_S:
-            self._recorded_s = now_s
-            self._record()
-        return not self.stopping and self.shared.position(now_s).state != "ended"
+        self._look()
+        return not self.stopping and self.shared.position(time.monotonic()).state != "ended"
+
+    def _look(self) -> None:
+        """After everybody else: nothing is replaced while the performance ends."""
+        if self.stopping:
+            return
+        if self.guard.look():
+            self._pending["panic"] = self.controls["panic"], 1
+            self._pending["mute_1"] = self.controls["mute_1"], self.desk.values["mute_1"]     # and all others
+        self.hands.watch()
+        self.stopping = self.stopping or self.guard.gave_up
 
     def add_source(self, file, function) -> None:
         """Have `function()` called whenever `file` can be read."""
@@ -250,67 +241,6 @@ class Conductor:
         if epoch != self._ended_epoch:
             self._ended_epoch = epoch
             self.log.write({"op": "ended", "epoch": epoch, "tick": self.shared.get("ended_tick")})
-
-    # -- when something goes wrong -------------------------------------------------------------------------
-
-    def _tell_troubles(self) -> None:
-        """An underrun, and a player that was kept from running, are said when they happen."""
-        for name, before in self._troubles.items():
-            count = int(self.shared.get(name))
-            if count > before:
-                self._troubles[name] = count
-                bar = int(self.shared.position(time.monotonic()).tick // bar_ticks(self.meter)) + 1
-                self.note(f"{name[:-1]} in bar {bar}, {count} so far")
-
-    def _look_after_processes(self) -> None:
-        if self.stopping:
-            return
-        if not self.troupe.generator.is_alive():
-            self._generator_died()
-        if not self.troupe.player.is_alive():
-            self._player_died()
-
-    def _generator_died(self) -> None:
-        self.order("panic")
-        how = self.troupe.generator.exitcode
-        now_s = time.monotonic()
-        self._restarts_s = [then for then in self._restarts_s if now_s - then < 60] + [now_s]
-        if len(self._restarts_s) > RESTARTS_A_MINUTE:
-            self.note(f"generator ended again ({how}): all notes off, giving up")
-            self.stopping = True
-            return
-        self.note(f"generator ended ({how}): all notes off, starting another")
-        self.troupe.start_generator(self._session_now())
-
-    def _player_died(self) -> None:
-        self.troupe.panic_elsewhere()
-        self.note(f"player ended ({self.troupe.player.exitcode}): all notes off, starting another")
-        self.troupe.start_player(self._player_now(), takes_over=True)
-        self._pending["panic"] = self.controls["panic"], 1
-
-    def _watch_port(self, now_s: float) -> None:
-        if not self.troupe.watcher.is_alive():
-            self.troupe.start_watcher()
-        open_now = bool(self.shared.get("port_open"))
-        if open_now and not self.shared.get("port_seen"):
-            self.note(f"port {self.port_name!r} is gone: playing on in silence")
-            self.order("port", 0)
-        elif not open_now and now_s - self._reopened_s >= REOPEN_S:
-            self._reopened_s = now_s
-            self.order("port", 1)
-        elif open_now and self._port_was_gone:
-            self.note(f"port {self.port_name!r} is back")
-        self._port_was_gone = not self.shared.get("port_open")
-
-    def _record(self) -> None:
-        if self.recorder is None:
-            return
-        try:
-            self.recorder.flush()
-        except OSError as error:
-            self.note(f"recording stopped: {error.strerror}; {self.settings.record} is whole up to here")
-            self.recorder.close()
-            self.recorder = None
 
 
 def install_signals(conductor: Conductor) -> None:

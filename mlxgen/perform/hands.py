@@ -16,6 +16,7 @@ from mlxgen.perform.sync import ClockFollower
 from mlxgen.perform.troupe import Troupe
 
 VIRTUAL = "virtual"
+WATCH_S = 0.25
 
 
 class Hands:
@@ -29,6 +30,7 @@ class Hands:
         meter = troupe.settings.session.conditioning.with_defaults().meter
         self.listener = ThemeListener(beat_ticks(meter), bar_ticks(meter), vocab.duration_bins)
         self._clock = ClockFollower()
+        self._watched_s = 0.0
 
     @property
     def wanted(self) -> list[str]:
@@ -52,6 +54,10 @@ class Hands:
         They must be closed before this process opens one again: libjack frees the clients of a dead server
         then, and closing one of those afterwards crashes.
         """
+        now_s = time.monotonic()
+        if now_s - self._watched_s < WATCH_S:
+            return
+        self._watched_s = now_s
         if not self.troupe.shared.get("system_seen"):
             self.close()
         elif self.wanted and not self.inputs:

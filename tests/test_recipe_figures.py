@@ -117,14 +117,13 @@ def test_cells_are_ranked_by_both_judges_and_the_winners_become_the_folder_s_def
     fugue = ranked(cells)
     first, second = ((row["temperature"], row["soft"], row["rank"]) for row in fugue[:2])
     assert (first, second) == ((1.0, True, 0), (0.9, False, 3))
-    motet = ranked([{**row, "distance": row["temperature"]} for row in cells])
+    motet = ranked([{**row, "distance": row["temperature"], "score": -row["temperature"]} for row in cells])
     (tmp_path / "config.json").write_text(json.dumps({"generation": {"temperature": 1.1}, "dtype": "x"}))
     apply_defaults(tmp_path, {"fugue": fugue, "motet": motet})
     data = json.loads((tmp_path / "config.json").read_text())
     assert data["dtype"] == "x"
-    assert order_for("fugue", data["generation"]).temperature == 0.9
-    assert order_for("motet", data["generation"]).temperature == 0.8
-    assert order_for("chorale", data["generation"]).temperature == 0.8
+    orders = [order_for(form, data["generation"]) for form in ("fugue", "motet", "chorale")]
+    assert [(order.temperature, order.soft) for order in orders] == [(1.0, True), (0.8, False), (0.8, False)]
 
 
 # ---------------------------------------------------------------- controls
@@ -137,7 +136,7 @@ def test_the_two_levels_of_a_control_differ_in_the_word_it_names_and_in_no_other
     for name, control in CONTROLS.items():
         names = [
             {VOCAB.name(token) for token in make_prompt(order.conditioning(), C_MAJOR, VOCAB)}
-            for order in (make_order(level, control, {}) for level in (control.low, control.high))
+            for order in (make_order(level, control) for level in (control.low, control.high))
         ]
         family = name.split(",")[0].upper().replace(" ", "_")
         differing = {word.rsplit("_", 1)[0] for word in names[0] ^ names[1]} - {"MODE"}

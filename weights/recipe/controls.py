@@ -20,13 +20,14 @@ from mlxgen.music.theory import TICKS_PER_QUARTER
 
 from .corpus import read_rows
 from .distances import RealMusic
-from .generation import Order, generate_to, order_for, pieces_of
+from .generation import Order, generate_to, pieces_of
 from .labels import LABELS
 from .samples import row_piece
 
 REAL_PIECES = 60
+TEMPERATURE, MIN_P = 0.8, 0.03  # of all forms alike, so that controls can be compared
 BARS = 8
-WHOLE_TOKENS = 1500
+WHOLE_TOKENS = 1200
 NEUTRAL = {
     "texture": "mixed",
     "imitation": "low",
@@ -126,18 +127,18 @@ def effect(low: list[float], high: list[float], seed: int = 0) -> dict:
     }
 
 
-def make_order(level: tuple[str, dict], control: Control, defaults: dict) -> Order:
+def make_order(level: tuple[str, dict], control: Control) -> Order:
     form, words = level
     words = {name: list(word) if isinstance(word, tuple) else word for name, word in words.items()}
-    return order_for(form, defaults, max_tokens=control.max_tokens, bars=control.bars, words=words)
+    return Order(form, TEMPERATURE, MIN_P, max_tokens=control.max_tokens, bars=control.bars, words=words)
 
 
 def run_control(folder: Path, work: Path, out: Path, count: int, name: str) -> dict:
-    """One control's two levels, `count` pieces each at the folder's defaults: both means, d, interval."""
-    from mlxgen.model.load import load, load_generation_defaults
+    """One control's two levels, `count` pieces each: both means, d, interval."""
+    from mlxgen.model.load import load
 
     model, vocab = load(folder)
-    defaults, control = load_generation_defaults(folder), CONTROLS[name]
+    control = CONTROLS[name]
     rows = read_rows(work)
 
     def real(form: str) -> RealMusic:
@@ -148,7 +149,7 @@ def run_control(folder: Path, work: Path, out: Path, count: int, name: str) -> d
     values = []
     for side, level in (("low", control.low), ("high", control.high)):
         path = out / f"conditioning.{folder.name}.{name.replace(', ', '-').replace(' ', '_')}.{side}.jsonl"
-        made = generate_to(path, model, vocab, make_order(level, control, defaults), count)
+        made = generate_to(path, model, vocab, make_order(level, control), count)
         values.append([measure(piece) for piece in pieces_of(made, vocab) if piece.note_count >= 8])
     return {
         "from": f"{control.low[0]} {control.low[1]}" if control.low[1] is not NEUTRAL else control.low[0],

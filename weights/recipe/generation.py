@@ -51,7 +51,7 @@ def order_for(form: str, defaults: dict, **changes) -> Order:
     """An order at a folder's generation defaults: those of the form, else the folder's, else the engine's."""
     knobs = {**defaults, **defaults.get("forms", {}).get(form, {})}
     chosen = {name: knobs[name] for name in ("temperature", "min_p") if name in knobs}
-    return Order(form, **{**chosen, **changes})
+    return Order(form, **{**chosen, "soft": knobs.get("soft_rules") == "all", **changes})
 
 
 def generate(model, vocab: Vocab, order: Order, key: Key, seeds: list[int]) -> list[dict]:

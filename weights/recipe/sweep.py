@@ -4,9 +4,9 @@
 
 Each cell generates `--count` pieces of `--bars` bars, half in major, and is judged by `mlxgen.score`
 (median composite) and by a judge that nothing is selected with: the distance of distances.py between the
-cell's pieces and held-out real ones of the form. The lowest sum of ranks under both wins. `--apply` writes
-the winners among the cells without soft rules (which cost speed, and are asked for by name) into the folder's
-config.json as its `generation` defaults. Cells in DIR are not made again.
+cell's pieces and held-out real ones of the form. The lowest sum of ranks under both wins, of two equals the
+one without soft rules. `--apply` writes the winners into the folder's config.json as its `generation`
+defaults. Cells in DIR are not made again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def ranked(rows: list[dict]) -> list[dict]:
     placed = [
         {**row, "rank": by_score.index(index) + by_distance.index(index)} for index, row in enumerate(rows)
     ]
-    return sorted(placed, key=lambda row: row["rank"])
+    return sorted(placed, key=lambda row: (row["rank"], row["soft"]))
 
 
 def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, count: int, bars: int) -> list[dict]:
@@ -72,25 +72,26 @@ def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, count: int, 
     return ranked(rows)
 
 
-def knobs(row: dict) -> dict[str, float]:
-    return {"temperature": row["temperature"], "min_p": row["min_p"]}
+def knobs(row: dict) -> dict[str, float | str]:
+    """A cell as config.json says it."""
+    soft = "all" if row["soft"] else "none"
+    return {"temperature": row["temperature"], "min_p": row["min_p"], "soft_rules": soft}
 
 
 def apply_defaults(folder: Path, tables: dict[str, list[dict]]) -> None:
-    """Write each form's best plain cell into config.json under `generation`, whole or not at all.
+    """Write each form's best cell into config.json under `generation`, whole or not at all.
 
-    Forms that were not swept get the plain cell with the lowest sum of ranks over all that were.
+    Forms that were not swept get the cell with the lowest sum of ranks over all that were.
     """
     path = folder / "config.json"
     data = json.loads(path.read_text(encoding="utf-8"))
-    plain = {form: [row for row in rows if not row["soft"]] for form, rows in tables.items()}
-    cells = [knobs(row) for row in next(iter(plain.values()))]
+    cells = [knobs(row) for row in next(iter(tables.values()))]
     everywhere = [
-        sum(row["rank"] for rows in plain.values() for row in rows if knobs(row) == cell) for cell in cells
+        sum(row["rank"] for rows in tables.values() for row in rows if knobs(row) == cell) for cell in cells
     ]
     data["generation"] = {
         **cells[everywhere.index(min(everywhere))],
-        "forms": {form: knobs(rows[0]) for form, rows in plain.items()},
+        "forms": {form: knobs(rows[0]) for form, rows in tables.items()},
     }
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

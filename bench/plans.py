@@ -39,6 +39,11 @@ def shorten(plan: Plan, bars: int) -> Plan:
                 recall_bars=min(section.recall_bars, max(1, bars // 2))) for section in plan.sections))
 
 
+def planned_bars(plan: Plan) -> int:
+    bars = {section.name: section.bars for section in plan.sections}
+    return sum(section.bars or bars[section.repeat] for section in plan.sections)
+
+
 def last_close(piece: Piece) -> Cadence | None:
     """The cadence in the piece's key that its last chord ends; None if it ends no cadence."""
     last_ticks = max(note.start_ticks for voice in piece.voices for note in voice)
@@ -70,7 +75,7 @@ def run_one(model, vocab, name: str, seed: int, options) -> dict:
     picked = [row for chunk in chunks for row in chunk.candidates if row["number"] == chunk.pick]
     return {"plan": name, "seed": seed, "key": settings.key.name, "close": close.kind if close else "",
             "weight": close.weight if close else 0.0, "bars": piece.length_bars,
-            "planned_bars": sum(section.bars or 0 for section in settings.plan.sections),
+            "planned_bars": planned_bars(settings.plan),
             "score": sum(row["score"] for row in picked) / len(picked),
             "seconds": time.perf_counter() - begun}
 

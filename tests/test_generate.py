@@ -13,6 +13,7 @@ import pytest
 from command_runs import PROGRAM, invoke, kill_in_chunk_5, launch_two
 from tiny_folder import write_tiny_folder
 
+from mlxgen.commands.options import make_soft_rules
 from mlxgen.files.midi import read_midi
 
 LONG = ["generate-long", "--mode", "2-part", "--overlap", "120", "--num-candidates", "3", "--seed", "7",
@@ -108,8 +109,15 @@ def test_the_model_says_how_hot_to_sample(model, tmp_path):
         folder = tmp_path / mode
         invoke("generate-long", "--mode", mode, "--chunks", 1, "--overlap", 200, "-n", 1, "--no-picture",
                "--model", model, "--out", folder)
-        sampling = json.loads((folder / "manifest.json").read_text())["settings"]["sampling"]
-        assert (sampling["temperature"], sampling["min_p"]) == (expected, 0.02)
+        found = json.loads((folder / "manifest.json").read_text())["settings"]
+        assert (found["sampling"]["temperature"], found["sampling"]["min_p"]) == (expected, 0.02)
+        assert found["soft_rules"] == (["repeat"] if mode == "quartet" else [])
+
+
+@pytest.mark.parametrize(("option", "expected"), [
+    (None, ("repeat",)), ("none", ()), ("pattern, chromatic", ("chromatic", "pattern"))])
+def test_soft_rules_are_the_models_for_the_form_unless_asked_for(model, option, expected):
+    assert make_soft_rules({"soft_rules": option}, "quartet", model) == expected
 
 
 def test_a_run_goes_on_only_with_its_own_model(whole, tmp_path):

@@ -12,7 +12,8 @@ from tiny import make_vocab
 from mlxgen.model.config import ModelConfig
 from mlxgen.model.transformer import expected_shapes
 
-GENERATION = {"temperature": 0.95, "min_p": 0.02, "forms": {"quartet": {"temperature": 1.05}}}
+GENERATION = {"temperature": 0.95, "min_p": 0.02,
+              "forms": {"quartet": {"temperature": 1.05, "soft_rules": "repeat"}}}
 
 
 def write_tiny_folder(folder: Path, *, max_seq_len: int = 1024, seed: int = 0,

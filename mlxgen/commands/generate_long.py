@@ -21,9 +21,9 @@ DEFAULT_CHUNKS = 4
               help="A section plan: a TOML file, or one of sonata-movement, fugue, chorale-prelude, "
                    "minuet-and-trio.")
 @click.option("--overlap", type=click.IntRange(1), default=None,
-              help="Ids of the music so far that a chunk sees; cut back to a bar line.  [default: 640]")
+              help="Ids of the music so far that a chunk sees; cut back to a bar line.  [default: 800]")
 @click.option("--chunk-tokens", type=click.IntRange(16), default=None,
-              help="New ids in a chunk.  [default: as many as --overlap; 320 without either]")
+              help="New ids in a chunk.  [default: as many as --overlap; 400 without either]")
 @click.option("--window", type=click.IntRange(256), default=None,
               help="Ids that the model looks back on while it draws.  [default: the model's]")
 @click.option("--num-candidates", "-n", type=click.IntRange(1, 10_000), default=12, show_default=True,

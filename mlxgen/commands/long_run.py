@@ -22,7 +22,7 @@ from mlxgen.compose.shards import Shards
 from mlxgen.model.load import load, load_generation_defaults
 from mlxgen.music.theory import Key
 
-DEFAULT_CHUNKS, DEFAULT_OVERLAP, DEFAULT_CHUNK_TOKENS = 4, 640, 320
+DEFAULT_CHUNKS, DEFAULT_OVERLAP, DEFAULT_CHUNK_TOKENS = 4, 800, 400
 INTERRUPTED = 130
 _SEED_STEP = 1_000_003  # pieces of one --count differ in their seeds by multiples of this
 
@@ -49,7 +49,7 @@ def make_settings(values: dict, model_folder: Path) -> ChainSettings:
         chunk_tokens=_chunk_tokens(values), window=_window(values, generation, model_folder),
         num_candidates=values["num_candidates"],
         sampling=options.make_sampling(values, conditioning.form, model_folder),
-        soft_rules=options.soft_rules(values["soft_rules"]), seed=seed,
+        soft_rules=options.make_soft_rules(values, conditioning.form, model_folder), seed=seed,
         theme=options.place_theme(theme, conditioning.voices) if theme else (),
         tempo_bpm=values["tempo_bpm"],
         markers=bool(generation.get("markers", False)))

@@ -46,8 +46,9 @@ _SAMPLING = (
                  help="Keep the K likeliest ids; 0 is off."),
     click.option("--top-p", type=float, default=1.0, show_default=True,
                  help="Keep the likeliest ids that hold this much probability; 1 is off."),
-    click.option("--soft-rules", metavar="RULE,...", default="",
-                 help="Upstream's soft rules to apply: names with commas, or 'all'.  [default: none]"),
+    click.option("--soft-rules", metavar="RULE,...", default=None,
+                 help="Upstream's soft rules to apply: names with commas, 'all' or 'none'.  "
+                      "[default: the model's for the form; none in stream]"),
     click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=None,
                  help="Same seed, settings and model: same music.  [default: a new one, shown]"),
 )
@@ -116,21 +117,27 @@ def length_bars(text: str) -> int:
 
 def make_sampling(values: dict, form: str, model_folder: Path):
     """The collected values -> SamplingParams; what was not given is the model's own choice for the form."""
-    from mlxgen.model.load import load_generation_defaults
     from mlxgen.sampling.sampler import SamplingParams
 
-    defaults = load_generation_defaults(model_folder)
-    for_form = _object(_object(defaults, "forms", model_folder), form, model_folder)
+    defaults = _defaults_of(form, model_folder)
     chosen = {}
     for name in ("temperature", "min_p"):
         value = values.get(name)
         if value is None:
-            value = for_form.get(name, defaults.get(name))
+            value = defaults.get(name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise ValueError(f"{model_folder}: generation: {name} {value!r}; expected a number")
         if value is not None:
             chosen[name] = value
     return SamplingParams(top_k=values["top_k"], top_p=values["top_p"], **chosen)
+
+
+def _defaults_of(form: str, model_folder: Path) -> dict:
+    """What the model folder says of how to draw: of the form where it says that, else of all forms."""
+    from mlxgen.model.load import load_generation_defaults
+
+    defaults = load_generation_defaults(model_folder)
+    return {**defaults, **_object(_object(defaults, "forms", model_folder), form, model_folder)}
 
 
 def _object(data: dict, name: str, model_folder: Path) -> dict:
@@ -140,10 +147,22 @@ def _object(data: dict, name: str, model_folder: Path) -> dict:
     return found
 
 
-def soft_rules(text: str) -> tuple[str, ...]:
-    """'all' or 'repeat,pattern' -> names. Unknown names are found by RuleSet."""
+def make_soft_rules(values: dict, form: str, model_folder: Path) -> tuple[str, ...]:
+    """The soft rules that were asked for, else the model's own for the form."""
+    text = values["soft_rules"]
+    if text is None:
+        text = _defaults_of(form, model_folder).get("soft_rules", "none")
+        if not isinstance(text, str):
+            raise ValueError(f"{model_folder}: generation: soft_rules {text!r}; expected text")
+    return soft_rules(text)
+
+
+def soft_rules(text: str | None) -> tuple[str, ...]:
+    """'all', 'none' or 'repeat,pattern' -> names. Unknown names are found by RuleSet."""
     from mlxgen.sampling.rules import SOFT_RULES
 
+    if text is None or text.strip() == "none":
+        return ()
     if text.strip() == "all":
         return tuple(SOFT_RULES)
     return tuple(sorted(name.strip() for name in text.split(",") if name.strip()))

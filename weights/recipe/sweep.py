@@ -90,6 +90,7 @@ def apply_defaults(folder: Path, tables: dict[str, list[dict]]) -> None:
         sum(row["rank"] for rows in tables.values() for row in rows if knobs(row) == cell) for cell in cells
     ]
     data["generation"] = {
+        **data.get("generation", {}),
         **cells[everywhere.index(min(everywhere))],
         "forms": {form: knobs(rows[0]) for form, rows in tables.items()},
     }

@@ -4,7 +4,7 @@ they are."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mlxgen.music.piece import Note, Piece
@@ -14,14 +14,6 @@ from mlxgen.scoring.music import make_music
 
 FRAME_TICKS = 120
 LONGEST_NOTES = 1500    # of the other corpora: a whole quartet movement takes as long as twenty chorales
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Chorales by split, and held-out pieces of other families by name (absent ones are left out)."""
-
-    chorales: dict[str, list[Piece]]
-    others: dict[str, list[Piece]]
 
 
 def piece_of_frames(frames: list[list[int]]) -> Piece:
@@ -49,17 +41,25 @@ def read_chorales(path: Path) -> dict[str, list[Piece]]:
             for split, pieces in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
-def read_corpus(folder: Path, quick: bool = False) -> Corpus:
-    """Chorales from `folder`; unless `quick`, the held-out pieces of the recipe's other families too.
+class Corpus:
+    """Pieces below `folder`, read when they are first asked for: chorales by split, and unless `quick` the
+    held-out pieces of the recipe's other families by name. Those need the folder's scores, and music21's
+    corpus where that package is installed."""
 
-    Those need the folder's scores, and music21's corpus where that package is installed.
-    """
-    chorales = read_chorales(folder / "Jsb16thSeparated.json")
-    others: dict[str, list[Piece]] = {}
-    if not quick:
+    def __init__(self, folder: Path, quick: bool = False):
+        self.folder = folder
+        self.families = () if quick else ("quartet", "motet", "polyphony")
+
+    @cached_property
+    def chorales(self) -> dict[str, list[Piece]]:
+        return read_chorales(self.folder / "Jsb16thSeparated.json")
+
+    @cached_property
+    def others(self) -> dict[str, list[Piece]]:
         from weights.recipe.event_corpus import FAMILIES, entries, split_corpus
 
-        for sample in split_corpus(list(entries(folder))):
+        pieces: dict[str, list[Piece]] = {name: [] for name in self.families}
+        for sample in split_corpus(list(entries(self.folder))):
             if sample.split == "test" and sample.family and 40 <= sample.piece.note_count <= LONGEST_NOTES:
-                others.setdefault(FAMILIES[sample.family], []).append(sample.piece)
-    return Corpus(chorales, others)
+                pieces[FAMILIES[sample.family]].append(sample.piece)
+        return pieces

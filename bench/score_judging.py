@@ -62,7 +62,7 @@ def pick_of_n(pieces: Sequence[Piece], same_piece: bool) -> dict[int, dict]:
             oracle.append(min(noise))
 
         def ratio(own: np.ndarray, best: np.ndarray) -> float:
-            return float(own.mean() / best.mean())
+            return float(own.mean() / max(best.mean(), 1e-9))
 
         result[size] = {
             "picked": float(np.mean(picked)),

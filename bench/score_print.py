@@ -121,6 +121,8 @@ def model_lines(model: dict) -> list[str]:
 
 
 def other_lines(name: str, other: dict) -> list[str]:
+    if not other["pieces"]:
+        return [*_title(f"Held-out {name}: none found")]
     return [
         *_title(f"Held-out {name}: {other['pieces']} pieces, median {other['median']:.2f}"),
         *row_table(other["corruptions"], targets=False),

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.fang import Judge
-from bench.score_corpus import Corpus, read_corpus
+from bench.score_corpus import Corpus
 from bench.score_judging import (
     adversary_table,
     chunk_table,
@@ -147,9 +147,8 @@ class Protocol:
                 lambda: {"adversaries": adversary_table(self.corpus, self.pieces, self.real)},
             ),
         }
-        for name, others in self.corpus.others.items():
-            seconds = sum(piece.note_count for piece in others) / 1500
-            parts[f"held-out {name}"] = seconds, lambda name=name: {name: self.other(name)}
+        for name in self.corpus.families:
+            parts[f"held-out {name}"] = 90, lambda name=name: {name: self.other(name)}
         return parts
 
     def corruptions(self) -> dict:
@@ -172,6 +171,8 @@ class Protocol:
 
     def other(self, name: str) -> dict:
         pieces = self.corpus.others[name]
+        if not pieces:
+            return {"pieces": 0}
         own = [score(piece) for piece in pieces]
         return {
             "pieces": len(pieces),
@@ -185,9 +186,9 @@ def run(corpus: Corpus, split: str, kept: Path | None = None) -> dict:
     """Every part of the protocol. Parts found in `kept`, made by this same code, are not made again."""
     protocol = Protocol(corpus, split)
     result = Parts(protocol.parts(), kept).run()
-    others = {name: result.pop(name) for name in corpus.others}
-    longest = [*protocol.pieces, *(piece for pieces in corpus.others.values() for piece in pieces)]
-    return {**result, "others": others, "milliseconds": milliseconds(longest)}
+    others = {name: result.pop(name) for name in corpus.families}
+    chorales = [piece for pieces in corpus.chorales.values() for piece in pieces]
+    return {**result, "others": others, "milliseconds": milliseconds(chorales)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -216,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     kept = kept_file(options.split, options.quick)
     if options.anew:
         kept.unlink(missing_ok=True)
-    result = run(read_corpus(options.corpus, options.quick), options.split, kept)
+    result = run(Corpus(options.corpus, options.quick), options.split, kept)
     if options.generated is not None:
         from bench.score_generated import judge_model
 

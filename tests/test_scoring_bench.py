@@ -144,6 +144,26 @@ def test_a_stopped_bench_goes_on_where_it_was(tmp_path, capsys):
     assert Parts({"a": (1, part("a", fails=True)), "b": (1, part("b"))}, kept).run() == result
 
 
+class TinyCorpus:
+    families = ("quartet",)
+    chorales = dict.fromkeys(
+        ("train", "valid"), [CHORALE, long_chorale(), CHORALE.transposed(2), long_chorale().transposed(-3)]
+    )
+    others = {"quartet": []}
+
+
+def test_the_whole_bench_repeats_itself_and_prints(monkeypatch, tmp_path):
+    from bench import score_judging, score_quality
+    from bench.score_print import write_table
+
+    monkeypatch.setattr(score_judging, "PICK_SIZES", (4,))
+    first, again = (score_quality.run(TinyCorpus(), "valid") for _ in range(2))
+    table = write_table(first)
+    assert table == write_table(again)
+    assert all(f"| {row} |" in table for row in ROWS) and "Held-out quartet: none found" in table
+    assert {row["row"] for row in first["adversaries"]} >= {"random canons", "over-typical fakes"}
+
+
 def test_wasserstein_distance_by_hand():
     corpus = Counter(a=6, b=3, c=1)
     assert distance(Counter(a=6, b=3, c=1), corpus) == pytest.approx(0)

@@ -80,8 +80,8 @@ DIMENSIONS = {
 
 METRICS: dict[str, Metric] = {
     "legality": _count(VOICE_LEADING, leading.legality, "two notes at once in one voice", 2),
-    "parallel fifths": _count(VOICE_LEADING, leading.parallel_fifths, "parallel fifths", 3),
-    "parallel octaves": _count(VOICE_LEADING, leading.parallel_octaves, "parallel octaves or unisons", 3),
+    "parallel fifths": _count(VOICE_LEADING, leading.parallel_fifths, "parallel fifths", 4),
+    "parallel octaves": _count(VOICE_LEADING, leading.parallel_octaves, "parallel octaves or unisons", 5),
     "parallels by beat": _count(
         VOICE_LEADING, leading.beat_parallels, "perfect intervals on successive beats", 0.5
     ),

@@ -20,7 +20,7 @@ class Reference:
 
     `arrays`: families (F,) names; profiles (2, 12) log-probabilities of degrees in major and minor;
     count/CHANNEL (F, contexts, outcomes); chords/FAMILY (P, 2) chord pairs and their counts; family_mean (F,
-    5), family_precision (F, 5, 5); ranges (F, 3, 2) by role; rare (F, channels) nats; note_views (F, 2, 6)
+    6), family_precision (F, 6, 6); ranges (F, 3, 2) by role; rare (F, channels) nats; note_views (F, 2, 6)
     mean and spread, note_rare (F,); bar_lines (F, 2, features), seam_weights (features,), worst_line (F, 2);
     metrics (M,) names and calibration (F, M, 4); prints (K,) sorted uint32; turns/FAMILY likewise.
     Raises ValueError naming what is missing.
@@ -46,7 +46,7 @@ class Reference:
         self._models: dict[int, Family] = {}
 
     def texture_nats(self, features: np.ndarray) -> np.ndarray:
-        """(F,) how much less likely texture features (5,) are in each family than in the likeliest, 0 for
+        """(F,) how much less likely texture features (6,) are in each family than in the likeliest, 0 for
         that one: Gaussians."""
         apart = features - self.arrays["family_mean"]
         precision = self.arrays["family_precision"]

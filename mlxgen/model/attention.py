@@ -12,7 +12,6 @@ keys are read as they lie, the product's narrow side is contiguous, and maxima r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import mlx.core as mx
 
@@ -41,7 +40,7 @@ class Part:
 Attended = tuple[mx.array, mx.array, mx.array]
 
 
-@partial(mx.compile, shapeless=True)
+@mx.compile
 def fall(scores: mx.array, maximum: mx.array) -> mx.array:
     return decay(maximum - scores)
 

@@ -30,7 +30,7 @@ from mlxgen.model.attention import Part, attend_block, heads_first, hide
 from mlxgen.model.positions import make_beta
 from mlxgen.model.ring import ANCHOR_STRIDE, Ring, RingPlan, RingShape
 
-BLOCK = 256  # tokens of a prefill that are computed at once
+BLOCKS = (16, 64, 256)  # a prefill is cut into blocks of the last; the rest is padded to one of these
 FIRST_ROOM = 256  # tokens a forked row has room for before it grows
 
 
@@ -93,23 +93,27 @@ class Cache:
             return logits[:, None]
         parts, done = [], 0
         while done < ids.shape[1]:
-            length = min(BLOCK, self.own.plan.size, self.plan.same_anchor(self.position), ids.shape[1] - done)
+            length = min(BLOCKS[-1], self.own.plan.size, self.plan.same_anchor(self.position),
+                         ids.shape[1] - done)
             parts.append(self._feed_block(model, ids[:, done: done + length]))
             done += length
         return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=1)
 
     def _feed_block(self, model, ids: mx.array) -> mx.array:
-        """A block inside one anchor: attend to what is held and to itself, then write."""
+        """A block inside one anchor: attend to what is held and to itself, then write. Padded to one of few
+        lengths, so that MLX keeps kernels for few shapes; no token sees what lies behind it."""
         length, first = ids.shape[1], self.position
-        tokens = range(first, first + length)
+        padded = next(size for size in BLOCKS if size >= length)
+        ids = mx.pad(ids, [(0, 0), (0, padded - length)])
+        tokens = range(first, first + padded)
         self._prepare(first, length)
-        rows = self.positions.make_rows(range(self.start + first, self.start + first + length))
+        rows = self.positions.make_rows(range(self.start + first, self.start + first + padded))
         beta = make_beta(self.config, [min(t + 1, self.plan.prefix + self.plan.window) for t in tokens])
-        ages = np.arange(length)[:, None] - np.arange(length)[None]
+        ages = np.arange(padded)[:, None] - np.arange(padded)[None]
         window = self.plan.prefix if first < self.plan.prefix else self.plan.window
         causal = self._block_mask((ages >= 0) & (ages < window))
         held = [(ring, slots, None if mask is None else self._block_mask(mask))
-                for ring in self.rings if ring.count for slots, mask in ring.stretches(tokens)]
+                for ring in self.rings if ring.count for slots, mask in ring.tiles(tokens[:length], padded)]
 
         def attend(layer: int, joined: mx.array) -> mx.array:
             queries, keys, values = model.place(joined, rows, None if beta is None else mx.array(beta))
@@ -118,10 +122,10 @@ class Cache:
                      for ring, slots, mask in held]
             attended = attend_block(queries, [*parts, Part(keys, values, causal)], self.positions.scale,
                                     model.ones)
-            self.own.write(layer, keys, values)
+            self.own.write(layer, keys[:, :, :length], values[:, :, :length])
             return attended
 
-        logits = model.logits(model.hidden(ids, attend))
+        logits = model.logits(model.hidden(ids, attend)[:, :length])
         self.own.advance(length)
         mx.async_eval(logits, self.own.keys, self.own.values)
         return logits

@@ -10,7 +10,6 @@ cost more than it saves, MLX's own functions are taken.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import mlx.core as mx
 
@@ -42,19 +41,19 @@ def decay(u: mx.array) -> mx.array:
     return power
 
 
-@partial(mx.compile, shapeless=True)
+@mx.compile
 def decay_of_size(x: mx.array) -> mx.array:
     return decay(mx.abs(x.astype(mx.float32)) * UNIT)
 
 
-@partial(mx.compile, shapeless=True)
+@mx.compile
 def soften(x: mx.array, t: mx.array) -> mx.array:
     """softplus from t = e^-|x|."""
     wide = x.astype(mx.float32)
     return (wide + mx.abs(wide)) * 0.5 + t * quadratics(t * LOG_UNIT, LOG)
 
 
-@partial(mx.compile, shapeless=True)
+@mx.compile
 def gate_from(gate: mx.array, up: mx.array, t: mx.array) -> mx.array:
     """silu(gate) * up from t = e^-|gate|."""
     wide = gate.astype(mx.float32)
@@ -63,7 +62,7 @@ def gate_from(gate: mx.array, up: mx.array, t: mx.array) -> mx.array:
     return (silu * up.astype(mx.float32)).astype(gate.dtype)
 
 
-@partial(mx.compile, shapeless=True)
+@mx.compile
 def gate_at_once(gate: mx.array, up: mx.array) -> mx.array:
     """2^x because e^x is slow on the Linux CPU."""
     wide = gate.astype(mx.float32)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import mlx.core as mx
 import numpy as np
@@ -32,7 +31,7 @@ TURN = 2.0**64
 # D is the axis that is turned; G heads stand side by side behind it, which is how queries enter a product.
 
 
-@partial(mx.compile, shapeless=True)
+@mx.compile
 def turn_softplus(x: mx.array, rows: mx.array) -> mx.array:
     return apply_softplus(x) * rows
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import mlx.core as mx
 import numpy as np
@@ -30,6 +29,7 @@ from mlxgen.model.positions import Positions
 
 ANCHOR_STRIDE = 64  # C: tokens between two anchors of the prefix
 READ_STRIDE = 256  # slots are read in multiples of this, so that a compiled step has few shapes
+TILE = 512  # slots that a block of tokens attends to at once: its scores stay in the cache of the processor
 PADDED = 64  # slots are allocated in multiples of this, so that products can be cut into equal pieces
 
 
@@ -171,7 +171,7 @@ class Ring:
     def block_mask(self, tokens: range, slots: slice | None = None) -> np.ndarray:
         """(len(tokens), slots) bool: the slots (None: all that are read) that the query of each token may
         see, nothing new written."""
-        numbers = np.arange(self.shape().read)[slots or slice(None)]
+        numbers = np.arange(self.allocated)[slots or slice(self.shape().read)]
         prefix, size = self.plan.prefix, self.plan.size
         rows = []
         for token in tokens:
@@ -181,14 +181,23 @@ class Ring:
             rows.append((numbers < prefix_count) | (in_ring & (age < visible)))
         return np.stack(rows)
 
-    def stretches(self, tokens: range) -> list[tuple[slice, np.ndarray | None]]:
-        """Runs of slots that some query of consecutive `tokens` may see, nothing new written: (slots, None)
-        where all of them may, (slots, (len(tokens), slots) bool) where the window passes over the slots."""
-        first, last = self.block_mask(range(tokens[0], tokens[0] + 1))[0], self.block_mask(tokens[-1:])[0]
-        kinds = first.astype(np.int8) + last  # 0: unseen, 1: lost on the way, 2: seen throughout
-        edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
-        runs = [slice(begin, end) for begin, end in pairwise(edges) if kinds[begin]]
-        return [(run, None if kinds[run.start] == 2 else self.block_mask(tokens, run)) for run in runs]
+    def tiles(self, tokens: range, padded: int) -> list[tuple[slice, np.ndarray | None]]:
+        """The slots that some query of consecutive `tokens` may see, in tiles of one size, nothing new
+        written: (slots, None) where all queries see all of them, else (slots, (padded, slots) bool).
+        padded: rows of the masks, of which those behind the tokens mean nothing."""
+        size = min(TILE, self.allocated)
+        seen_first, seen_last = (self.block_mask(range(token, token + 1), slice(0, self.allocated))[0]
+                                 for token in (tokens[0], tokens[-1]))
+        tiles = []
+        for start in range(0, self.shape().read, size):
+            slots = slice(min(start, self.allocated - size), min(start, self.allocated - size) + size)
+            new = np.arange(slots.start, slots.stop) >= start  # not in the tile before
+            if not (new & seen_first[slots]).any():
+                continue
+            whole = (new & seen_last[slots]).all()
+            rows = range(tokens[0], tokens[0] + padded)
+            tiles.append((slots, None if whole else new & self.block_mask(rows, slots)))
+        return tiles
 
     def grow(self, coming: int) -> None:
         """Make room for `coming` more tokens, where fewer slots than the plan's were allocated."""

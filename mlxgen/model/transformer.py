@@ -24,6 +24,7 @@ from mlxgen.model.positions import has_beta, make_beta, make_positions
 from mlxgen.model.ring import RingShape, visible_slots
 
 NORM_EPS = 1e-6
+PADDED = 64  # a forward pass without a cache is padded to a multiple: kernels are compiled for few shapes
 
 # (layer, queries, keys and values of the layer in one, see Model.place) -> (..., H * Dv)
 Attend = Callable[[int, mx.array], mx.array]
@@ -150,16 +151,18 @@ class Model:
         if cache is not None:
             return cache.feed(self, ids)
         length = ids.shape[1]
-        rows = self.positions.make_rows(range(length))
-        beta = make_beta(self.config, range(1, length + 1))
-        causal = mx.arange(length)[:, None] <= mx.repeat(mx.arange(length), self.config.heads_per_kv)
+        padded = -(-length // PADDED) * PADDED
+        ids = mx.pad(ids, [(0, 0), (0, padded - length)])
+        rows = self.positions.make_rows(range(padded))
+        beta = make_beta(self.config, range(1, padded + 1))
+        causal = mx.arange(padded)[:, None] <= mx.repeat(mx.arange(padded), self.config.heads_per_kv)
 
         def attend(layer: int, joined: mx.array) -> mx.array:
             queries, keys, values = self.place(joined, rows, None if beta is None else mx.array(beta))
             part = Part(*heads_first(keys, values), hide(causal))
             return attend_block(queries, [part], self.positions.scale, self.ones)
 
-        return self.logits(self.hidden(ids, attend))
+        return self.logits(self.hidden(ids, attend)[:, :length])
 
     def hidden(self, ids: mx.array, attend: Attend) -> mx.array:
         """ids (B, T), or (B,) for one token a row -> (..., d) before the last norm; attention is the

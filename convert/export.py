@@ -1,4 +1,5 @@
-"""A checkpoint and its tokenizer -> a model folder: config.json, model.safetensors, tokenizer.json, card.md.
+"""A checkpoint and its tokenizer -> a model folder: config.json, model.safetensors, tokenizer.json, card.md,
+and what mlx-lm needs (interop.py).
 
 The folder is written under a temporary name beside its target and renamed, so it is whole or not there.
 """
@@ -18,6 +19,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from convert.checkpoint import Checkpoint, read_checkpoint
+from convert.interop import add_interop
 from convert.unpickle import describe
 from convert.upstream import arrange_tensors, count_rows, translate_config
 from mlxgen.model.config import ModelConfig
@@ -53,6 +55,7 @@ def export(checkpoint_path: str | Path, tokenizer_path: str | Path, out: str | P
         save_file(tensors, folder / "model.safetensors", metadata={"format": FORMAT})
         shutil.copyfile(tokenizer_path, folder / "tokenizer.json")
         (folder / "card.md").write_text(f"{about}\n{card.strip()}".strip() + "\n", encoding="utf-8")
+        add_interop(folder)
         # safetensors writes for the owner alone; a model folder is read by whoever reads the rest of it.
         (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     return out

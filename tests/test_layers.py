@@ -19,7 +19,7 @@ NARROWER = {"files": ("music",)}
 PLACES = {
     "torch": ("convert/reference.py", "convert/parity.py", "weights/recipe/", "bench/peers/"),
     "transformers": (),
-    "mlx_lm": ("bench/peers/",),
+    "mlx_lm": ("bench/peers/", "convert/mlx_lm_model.py"),
     "mido": ("mlxgen/files/midi.py", "mlxgen/perform/"),
     "rtmidi": ("mlxgen/files/midi.py", "mlxgen/perform/"),
     "click": ("mlxgen/cli.py", "mlxgen/commands/"),

@@ -4,6 +4,7 @@
     batch     many candidates on one context, beside the same
     startup   from the command to its first effect
     soak      one stream without end: speed, memory, legality
+    growth    ids a second against context, batch size and model width, as a plot
     cost      kernels and bytes a token, counted; what M1, M2 and M3 should do, predicted
     latency   control to sound, theme to first note
     quality   does a stream stay as good; does the scorer order music
@@ -24,7 +25,7 @@ from importlib import import_module
 from pathlib import Path
 
 BENCHES = {name: f"bench.{name}" for name in (
-    "decode", "batch", "startup", "soak", "cost", "latency", "quality", "plans", "compare")}
+    "decode", "batch", "startup", "soak", "cost", "growth", "latency", "quality", "plans", "compare")}
 ALL = ("decode", "batch", "startup", "soak", "cost")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.common import print_table
 
 # what names a row, and the figures that are compared (a larger one is better where True)
-NAMING = ("contestant", "context", "rows", "what", "model")
+NAMING = ("contestant", "context", "rows", "what", "model", "width")
 FIGURES = {"tokens_per_s": True, "seconds": False, "primitives": False, "kernels": False}
 
 

@@ -13,7 +13,7 @@ import mlx.core as mx
 import pytest
 from tiny import make_vocab
 
-from bench import batch, compare, cost, decode, soak
+from bench import batch, compare, cost, decode, growth, soak
 from bench.__main__ import main as bench_main
 from bench.common import median_and_spread, percentile
 from bench.worker import Contestant, time_each
@@ -167,6 +167,16 @@ def test_cost_prediction_is_monotonous():
     few, many = cost.predict(100, moved), cost.predict(200, moved)
     for one, other in zip(few, many, strict=True):
         assert one["slow"] < one["middle"] < one["fast"] and one["middle"] > other["middle"]
+
+
+def test_growth_measures_wider_models_and_draws(folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    growth.main(["--model", str(folder), "--quick", "--repeats", "1", "--plot", str(tmp_path / "a.svg")])
+    rows = last_line(capsys)["rows"]
+    assert {(row["what"], row["width"]) for row in rows} == {
+        (what, width) for what in ("context", "batch") for width in (1, 2)}
+    assert all(row["tokens_per_s"] > 0 for row in rows)
+    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
 
 
 def test_soak_finds_a_voice_that_overlaps():

@@ -18,6 +18,7 @@ from mlxgen.scoring.boundary import find_seams
 from mlxgen.scoring.score import Score, score
 
 PICK_SIZES = (16, 64)
+POOLS = {"of one piece": True, "of many pieces": False}     # whether all candidates are one piece, noised
 LARGEST_NOISE = 0.3
 ADVERSARY_TARGET = 0.95
 
@@ -35,42 +36,39 @@ def dimension_column(scores: Sequence[Score], name: str) -> np.ndarray:
     return np.array([one.dimensions[name] for one in scores])
 
 
-def pick_of_n(pieces: Sequence[Piece], same_piece: bool) -> dict[int, dict]:
-    """The true noise (share of altered notes) of the best-scored of N candidates, against the least noisy
-    one's.
+def pick_of_n(pieces: Sequence[Piece], size: int, same_piece: bool) -> dict:
+    """The true noise (share of altered notes) of the best-scored of `size` candidates, against the least
+    noisy one's.
 
-    Candidate levels are uniform in 0..LARGEST_NOISE; `same_piece` noises one piece N times, otherwise N
-    pieces once.
+    Candidate levels are uniform in 0..LARGEST_NOISE; `same_piece` noises one piece `size` times, otherwise
+    as many pieces once.
     """
-    result = {}
-    for size in PICK_SIZES:
-        picked, oracle = [], []
-        for number, piece in enumerate(pieces):
-            random = generator("pick", size, number, same_piece)
-            noise, value = [], []
-            for _ in range(size):
-                source = piece if same_piece else pieces[int(random.integers(len(pieces)))]
-                noised = corruptions.make_jitter(float(random.uniform(0, LARGEST_NOISE)))(source, random)
-                altered = sum(
-                    left.pitch != right.pitch
-                    for own, new in zip(source.voices, noised.voices, strict=True)
-                    for left, right in zip(own, new, strict=True)
-                )
-                noise.append(altered / source.note_count)
-                value.append(score(noised).composite)
-            picked.append(noise[int(np.argmax(value))])
-            oracle.append(min(noise))
+    picked, oracle = [], []
+    for number, piece in enumerate(pieces):
+        random = generator("pick", size, number, same_piece)
+        noise, value = [], []
+        for _ in range(size):
+            source = piece if same_piece else pieces[int(random.integers(len(pieces)))]
+            noised = corruptions.make_jitter(float(random.uniform(0, LARGEST_NOISE)))(source, random)
+            altered = sum(
+                left.pitch != right.pitch
+                for own, new in zip(source.voices, noised.voices, strict=True)
+                for left, right in zip(own, new, strict=True)
+            )
+            noise.append(altered / source.note_count)
+            value.append(score(noised).composite)
+        picked.append(noise[int(np.argmax(value))])
+        oracle.append(min(noise))
 
-        def ratio(own: np.ndarray, best: np.ndarray) -> float:
-            return float(own.mean() / max(best.mean(), 1e-9))
+    def ratio(own: np.ndarray, best: np.ndarray) -> float:
+        return float(own.mean() / max(best.mean(), 1e-9))
 
-        result[size] = {
-            "picked": float(np.mean(picked)),
-            "oracle": float(np.mean(oracle)),
-            "ratio": ratio(np.array(picked), np.array(oracle)),
-            "interval": bootstrap(ratio, picked, oracle, paired=True),
-        }
-    return result
+    return {
+        "picked": float(np.mean(picked)),
+        "oracle": float(np.mean(oracle)),
+        "ratio": ratio(np.array(picked), np.array(oracle)),
+        "interval": bootstrap(ratio, picked, oracle, paired=True),
+    }
 
 
 def judged_picks(pieces: Sequence[Piece], judge: Judge, size: int = 16) -> dict:

@@ -69,14 +69,13 @@ def share_table(shares: dict) -> list[str]:
 
 
 def pick_table(result: dict) -> list[str]:
-    header = ("candidates", "N", "picked", "oracle", "ratio", "95 % interval")
+    header = ("candidates", "picked", "oracle", "ratio", "95 % interval")
     return _table(
         header,
         (
-            (name[6:], size, f"{row['picked']:.4f}", f"{row['oracle']:.4f}", f"{row['ratio']:.2f}",
-             _interval(row["interval"]))
-            for name in ("pick, one piece", "pick, many pieces")
-            for size, row in result[name].items()
+            (name.removeprefix("picks, "), f"{row['picked']:.4f}", f"{row['oracle']:.4f}",
+             f"{row['ratio']:.2f}", _interval(row["interval"]))
+            for name, row in result.items() if name.startswith("picks, ")
         ),
     )
 

@@ -16,14 +16,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
+from bench.corruptions import make_jitter, make_parallel_fifths
 from bench.fang import Judge
 from bench.score_corpus import Corpus
 from bench.score_judging import (
+    PICK_SIZES,
+    POOLS,
     adversary_table,
     chunk_table,
     composites,
@@ -42,7 +45,7 @@ from mlxgen.scoring.metrics import DIMENSIONS
 from mlxgen.scoring.score import DIMENSION_NATS, KNEE_NATS, Score, score
 
 LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
-LEVELLED = {"jitter": "make_jitter", "parallel fifths": "make_parallel_fifths"}
+LEVELLED = {"jitter": make_jitter, "parallel fifths": make_parallel_fifths}
 
 
 def corruption_table(name: str, pieces: Sequence[Piece], real: Sequence[Score]) -> tuple[list[dict], list]:
@@ -79,11 +82,8 @@ def claims_table(rows: list[dict]) -> list[dict]:
 
 def level_correlations(pieces: Sequence[Piece]) -> dict[str, dict]:
     """Spearman correlation of -composite with the level, over all pieces and (median) inside one piece."""
-    from bench import corruptions
-
     result = {}
-    for name, maker in LEVELLED.items():
-        make = getattr(corruptions, maker)
+    for name, make in LEVELLED.items():
         table = np.empty((len(pieces), len(LEVELS)))
         for column, level in enumerate(LEVELS):
             random = generator("level", name, level)
@@ -138,8 +138,8 @@ class Protocol:
         parts = {
             "corruptions": (6, self.corruptions),
             "levels": (5, lambda: {"levels": level_correlations(self.pieces)}),
-            "picks from one piece": (30, lambda: {"pick, one piece": pick_of_n(self.pieces, True)}),
-            "picks from many": (30, lambda: {"pick, many pieces": pick_of_n(self.pieces, False)}),
+            **{f"picks, {size} {name}": (0.4 * size, partial(self.picked, size, name))
+               for name in POOLS for size in PICK_SIZES},
             "the unselected judge": (15, self.judged),
             "seams": (3, lambda: {"seams": seam_table(self.pieces), "chunks": chunk_table(self.pieces)}),
             "adversaries": (
@@ -148,7 +148,7 @@ class Protocol:
             ),
         }
         for name in self.corpus.families:
-            parts[f"held-out {name}"] = 90, lambda name=name: {name: self.other(name)}
+            parts[f"held-out {name}"] = 90, partial(self.other, name)
         return parts
 
     def corruptions(self) -> dict:
@@ -165,6 +165,9 @@ class Protocol:
             "variance, real and corrupted": shares([*self.real, *spoiled]),
         }
 
+    def picked(self, size: int, name: str) -> dict:
+        return {f"picks, {size} {name}": pick_of_n(self.pieces, size, same_piece=POOLS[name])}
+
     def judged(self) -> dict:
         median = float(np.median([self.judge.grade(piece) for piece in self.pieces]))
         return {"judge": {"real median": median, "picks": judged_picks(self.pieces, self.judge)}}
@@ -172,13 +175,15 @@ class Protocol:
     def other(self, name: str) -> dict:
         pieces = self.corpus.others[name]
         if not pieces:
-            return {"pieces": 0}
+            return {name: {"pieces": 0}}
         own = [score(piece) for piece in pieces]
         return {
-            "pieces": len(pieces),
-            "median": float(np.median(composites(own))),
-            "corruptions": corruption_table(name, pieces, own)[0],
-            "seams": seam_table(pieces),
+            name: {
+                "pieces": len(pieces),
+                "median": float(np.median(composites(own))),
+                "corruptions": corruption_table(name, pieces, own)[0],
+                "seams": seam_table(pieces),
+            }
         }
 
 

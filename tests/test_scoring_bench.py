@@ -146,17 +146,18 @@ def test_a_stopped_bench_goes_on_where_it_was(tmp_path, capsys):
 
 class TinyCorpus:
     families = ("quartet",)
-    chorales = dict.fromkeys(
-        ("train", "valid"), [CHORALE, long_chorale(), CHORALE.transposed(2), long_chorale().transposed(-3)]
-    )
-    others = {"quartet": []}
+
+    def __init__(self):
+        pieces = [CHORALE, long_chorale(), CHORALE.transposed(2), long_chorale().transposed(-3)]
+        self.chorales = {"train": pieces, "valid": pieces}
+        self.others = {"quartet": []}
 
 
 def test_the_whole_bench_repeats_itself_and_prints(monkeypatch, tmp_path):
-    from bench import score_judging, score_quality
+    from bench import score_quality
     from bench.score_print import write_table
 
-    monkeypatch.setattr(score_judging, "PICK_SIZES", (4,))
+    monkeypatch.setattr(score_quality, "PICK_SIZES", (4,))
     first, again = (score_quality.run(TinyCorpus(), "valid") for _ in range(2))
     table = write_table(first)
     assert table == write_table(again)

@@ -17,19 +17,20 @@ from pathlib import Path
 
 import mlxgen.model  # noqa: F401  (binds the BLAS before mlx is imported)
 from bench.common import describe_machine, finish, make_parser, print_table
+from mlxgen.commands.options import make_sampling, make_soft_rules
 from mlxgen.compose.chain import compose, stitched
 from mlxgen.compose.ending import Cadence, find_cadences
 from mlxgen.compose.plan import Plan, read_plan, ready_plans
 from mlxgen.compose.settings import ChainSettings
 from mlxgen.files.midi import read_midi, write_midi
-from mlxgen.model.load import load, load_generation_defaults
+from mlxgen.model.load import load
 from mlxgen.music.piece import Piece
 from mlxgen.music.prompt import Conditioning, parse_meter
 from mlxgen.music.theory import Key
-from mlxgen.sampling.sampler import SamplingParams
 
 KEYS = ("G major", "D minor", "F major", "A minor", "D major", "E minor", "C major", "G minor", "Bb major",
         "B minor")
+UNSAID = {"temperature": None, "min_p": None, "top_k": 0, "top_p": 1.0, "soft_rules": None}
 
 
 def shorten(plan: Plan, bars: int) -> Plan:
@@ -54,13 +55,11 @@ def settings_for(name: str, seed: int, options) -> ChainSettings:
     plan = read_plan(name)
     conditioning = Conditioning(form=plan.defaults["form"], style=plan.defaults["style"],
                                 meter=parse_meter(plan.defaults.get("meter", "4/4")))
-    generation = load_generation_defaults(options.model)
-    chosen = {**generation, **generation.get("forms", {}).get(conditioning.form, {})}
-    sampling = {name: chosen[name] for name in ("temperature", "min_p") if name in chosen}
     return ChainSettings(
         conditioning=conditioning, key=Key.parse(KEYS[seed % len(KEYS)]), plan=shorten(plan, options.bars),
         overlap=options.overlap, chunk_tokens=options.chunk_tokens, num_candidates=options.candidates,
-        seed=seed, sampling=SamplingParams(**sampling))
+        seed=seed, sampling=make_sampling(UNSAID, conditioning.form, options.model),
+        soft_rules=make_soft_rules(UNSAID, conditioning.form, options.model))
 
 
 def run_one(model, vocab, name: str, seed: int, options) -> dict:

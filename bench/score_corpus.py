@@ -14,6 +14,7 @@ from mlxgen.scoring.music import make_music
 
 FRAME_TICKS = 120
 LONGEST_NOTES = 1500    # of the other corpora: a whole quartet movement takes as long as twenty chorales
+MOST_PIECES = 40        # of each of them
 
 
 def piece_of_frames(frames: list[list[int]]) -> Piece:
@@ -56,10 +57,10 @@ class Corpus:
 
     @cached_property
     def others(self) -> dict[str, list[Piece]]:
-        from weights.recipe.event_corpus import FAMILIES, entries, split_corpus
+        from weights.recipe.event_corpus import FAMILIES, entries, held_out, split_corpus
 
         pieces: dict[str, list[Piece]] = {name: [] for name in self.families}
-        for sample in split_corpus(list(entries(self.folder))):
+        for sample in split_corpus(list(entries(self.folder, held_out))):
             if sample.split == "test" and sample.family and 40 <= sample.piece.note_count <= LONGEST_NOTES:
                 pieces[FAMILIES[sample.family]].append(sample.piece)
-        return pieces
+        return {name: every[:: -(-len(every) // MOST_PIECES) or 1] for name, every in pieces.items()}

@@ -148,7 +148,7 @@ class Protocol:
             ),
         }
         for name in self.corpus.families:
-            parts[f"held-out {name}"] = 90, partial(self.other, name)
+            parts[f"held-out {name}"] = 40, partial(self.other, name)
         return parts
 
     def corruptions(self) -> dict:

@@ -7,7 +7,7 @@ piece of the valid or test split. Other pieces: those whose file name does not h
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,14 +44,25 @@ def _fold(name: str) -> int:
     return zlib.crc32(name.encode()) % FOLDS
 
 
-def entries(corpus: Path) -> Iterator[tuple[str | None, Entry]]:
-    """(JSB split or None, Entry) of everything there is; music21 only where it is installed."""
+def held_out(file: str) -> bool:
+    """Whether the pieces of a file ("openscore/haydn/NAME") that are no chorales are kept for testing."""
+    return int(content_hash(file)[:8], 16) < HELD_OUT * 2**32
+
+
+def entries(
+    corpus: Path, wanted: Callable[[str], bool] = lambda file: True
+) -> Iterator[tuple[str | None, Entry]]:
+    """(JSB split or None, Entry) of everything there is in files that are `wanted`; music21 only where it is
+    installed."""
     yield from read_jsb(corpus / "Jsb16thSeparated.json")
     yield from ((None, entry) for entry in read_counterpoint(corpus / "counterpoint"))
-    for path in sorted((corpus / "openscore").rglob("*.mxl")):
-        yield from ((None, entry) for entry in read_openscore(path))
-    for path in music21_files():
-        yield from ((None, entry) for entry in read_music21(path))
+    for source, paths, read in (
+        ("openscore", sorted((corpus / "openscore").rglob("*.mxl")), read_openscore),
+        ("music21", music21_files(), read_music21),
+    ):
+        for path in paths:
+            if wanted(f"{source}/{path.parent.name}/{path.stem}"):
+                yield from ((None, entry) for entry in read(path))
 
 
 def split_corpus(rows: list[tuple[str | None, Entry]]) -> list[Sample]:
@@ -75,7 +86,7 @@ def split_corpus(rows: list[tuple[str | None, Entry]]) -> list[Sample]:
             else:
                 split = f"{split or 'music21'} as {names[found[0]]}"
         elif split is None:
-            split = "test" if int(content_hash(_file_of(entry))[:8], 16) < HELD_OUT * 2**32 else "train"
+            split = "test" if held_out(_file_of(entry)) else "train"
         fold = _fold(fold_name) if split == "train" else -1
         samples.append(Sample(entry.name, family, fold, split, entry.piece))
     return samples

@@ -34,10 +34,18 @@ class Receiver:
         self._midi_in.ignore_types(sysex=True, timing=False, active_sense=True)
         self._midi_in.open_virtual_port("in")
         self._stamp = Stamp()
-        threading.Thread(target=self._poll, daemon=True).start()
+        self._open = True
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._open = False
+        self._thread.join()
+        self._midi_in.close_port()
+        self._midi_in.delete()
 
     def _poll(self) -> None:
-        while True:
+        while self._open:
             while (event := self._midi_in.get_message()) is not None:
                 self.received.append((self._stamp.at_s(event[1], time.monotonic()), event[0]))
             time.sleep(0.002)

@@ -1,6 +1,7 @@
 """How well a performance keeps time, on a real JACK server: `python -m bench latency SCENE`.
 
     timer                 what this machine's own timer does in an empty loop (the floor of every figure)
+    first --count 5       from the command to the first note at the synthesiser
     play --minutes 10     playing under full generation: underruns, hung notes, order, lateness, first sound
     controls --count 50   from a control's OSC message to the first note made under it, at the synthesiser
     listen --count 5      from a played theme's last note-off to the first answered note-on, and its place
@@ -108,6 +109,22 @@ def play(minutes: float, options: list[str], memory: bool = False, keep: str | N
     if error.strip() and "playing to" not in error.splitlines()[-1]:
         print(error)
     return result
+
+
+def first(count: int, options: list[str]) -> dict:
+    """Starts of the command, one after another."""
+    seconds = []
+    with jack_server():
+        for _ in range(count):
+            receiver = Receiver()
+            stream = Stream(Path(tempfile.mkdtemp(prefix="mlxgen-first-")), *options, tempo=TEMPO)
+            while not receiver.note_ons() and stream.process.poll() is None:
+                time.sleep(0.005)
+            seconds.append(receiver.note_ons()[0][0] - stream.started_s)
+            stream.stop()
+            receiver.close()
+    return {"scene": "first", "seconds": [round(value, 2) for value in seconds],
+            "median_s": round(statistics.median(seconds), 2), "max_s": round(max(seconds), 2)}
 
 
 def watch_memory(stream: Stream, minutes: float) -> list[dict]:
@@ -272,7 +289,7 @@ def listen(count: int, options: list[str]) -> dict:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench latency", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scene", choices=["timer", "play", "controls", "listen", "soak"])
+    parser.add_argument("scene", choices=["timer", "first", "play", "controls", "listen", "soak"])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--keep", help="keep the session in this folder")
@@ -280,6 +297,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = options or ["--mode", "fugue", "--key", "C minor", "--style", "bach", "--seed", "11"]
     scenes = {
         "timer": empty_loop,
+        "first": lambda: first(given.count, options),
         "play": lambda: play(given.minutes, options, keep=given.keep),
         "controls": lambda: controls(given.count, options),
         "listen": lambda: listen(given.count, options),

@@ -195,19 +195,38 @@ def test_kill_9_of_the_player_has_its_notes_ended_from_elsewhere(unsure_jack, pl
     synth.close()
 
 
-def test_an_unplugged_port_is_noticed_and_opened_again_by_name(synth, play):
+def test_an_unplugged_port_is_noticed_and_opened_again_by_name_twice_in_a_row(synth, play):
     streaming = play()
     playing(synth)
-    synth.close()
     log = streaming.folder / "session.jsonl"
-    assert wait_until(lambda: "is gone" in log.read_text(), 5) < 2
-    again = Synth()
-    wait_until(lambda: len(again.note_ons()) >= 8, 120)
-    assert has_panicked(again.messages)         # what hung in the device is ended first
+    for times in (1, 2):
+        synth.close()
+        assert wait_until(lambda times=times: log.read_text().count("is gone") == times, 5) < 2
+        synth = Synth()
+        playing(synth)
+        assert has_panicked(synth.messages)         # what hung in the device is ended first
     streaming.process.send_signal(signal.SIGTERM)
     streaming.finish(20)
-    assert not again.sounding()
-    again.close()
+    assert not synth.sounding()
+    assert recording(streaming)[1] == 0
+    synth.close()
+
+
+def test_two_performances_at_once_do_not_know_of_each_other(synth, play):
+    """One plays to the synthesiser, one to its own virtual port; the second ends, the first plays on."""
+    one, other = play(), play(port=None)
+    playing(synth)
+    wait_until(lambda: '"draw"' in (other.folder / "session.jsonl").read_text(), 60)
+    time.sleep(1)
+    other.process.send_signal(signal.SIGTERM)
+    assert other.finish(20)[0] == 0
+    count = len(synth.note_ons())
+    time.sleep(2)                                   # long enough for a watcher to miss a stranger's heart
+    playing(synth, count + 8)
+    one.process.send_signal(signal.SIGTERM)
+    assert one.finish(20)[0] == 0
+    assert "is gone" not in (one.folder / "session.jsonl").read_text()
+    assert not synth.sounding()
 
 
 def test_a_killed_jack_server_is_survived(jack, synth, play):  # noqa: F811

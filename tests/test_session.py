@@ -331,6 +331,35 @@ def test_a_model_that_never_moves_the_clock_is_moved(vocab):
     assert show.session.context.now_ticks > 4 * BEAT
 
 
+def test_where_the_rules_leave_nothing_to_draw_the_clock_goes_to_the_next_beat(vocab):
+    show = Show(vocab)
+    show.run(3)
+    engine, pads = show.engines[0], []
+    step = engine.step
+
+    def step_into_nothing():
+        drawn = step()
+        if len(engine.ids) > 300 and len(pads) < 3:
+            pads.append(drawn)
+            engine.ids[-1] = drawn.ids[0] = vocab["PAD"]
+        return drawn
+
+    engine.step = step_into_nothing
+    show.run(6)
+    assert len(pads) == 3
+    assert show.shared.get("underruns") == 0
+    assert vocab["PAD"] not in show.session.context.ids
+
+
+@pytest.mark.parametrize(("duration", "clock"), [(720, 840), (960, 960)])
+def test_a_turn_does_not_stop_the_clock_where_no_voice_is_free(vocab, duration, clock):
+    """Between two beats with all voices sounding nothing could be written."""
+    context = Show(vocab).session.context
+    names = f"VOICE_1 OCT_4 DEG_1 Dur_{duration} TimeShift_480 BEAT_2 TimeShift_480"
+    context.append([vocab[name] for name in names.split()])
+    assert context.rewind_to(740, 860) == clock
+
+
 def test_a_theme_opens_and_is_recalled_in_the_next_voice(vocab):
     theme = (Note(0, 480, 60), Note(480, 240, 63), Note(720, 240, 67), Note(960, 960, 72))
     show = Show(vocab, theme=theme)

@@ -15,11 +15,11 @@ from mlxgen.commands.options import (
     default_model_folder,
     make_conditioning,
     make_sampling,
+    make_soft_rules,
     model_option,
     new_seed,
     read_theme,
     sampling_options,
-    soft_rules,
     theme_options,
 )
 
@@ -118,7 +118,7 @@ def make_stream_settings(values: dict):
         conditioning=conditioning,
         key=Key.parse(values["key"] or DEFAULT_KEY),
         params=make_sampling(values, conditioning.form, model_folder),
-        rules=RuleSet(soft=frozenset(soft_rules(values["soft_rules"])), eos="mask"),
+        rules=RuleSet(soft=frozenset(make_soft_rules(values, conditioning.form, model_folder)), eos="mask"),
         seed=new_seed() if values["seed"] is None else values["seed"],
         buffer_bars=values["buffer_bars"],
         bars=values["bars"],

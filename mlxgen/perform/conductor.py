@@ -22,7 +22,7 @@ from mlxgen.perform.mapping import Mapping, default_bindings, load_mapping
 from mlxgen.perform.material import density_bias
 from mlxgen.perform.osc import open_osc, read_osc
 from mlxgen.perform.player import PlayerSettings
-from mlxgen.perform.processes import CONDUCTOR_NICE, prefer
+from mlxgen.perform.processes import CONDUCTOR, prefer
 from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.troupe import StreamSettings, Troupe
 
@@ -89,7 +89,7 @@ class Conductor:
         """Start the processes; returns when the port is open. ValueError if it cannot be opened."""
         settings = self.settings
         mac.prevent_sleep()
-        prefer(CONDUCTOR_NICE)
+        prefer(CONDUCTOR)
         self.log.write({"format": FORMAT, "model": str(settings.model_folder), **self._describe()})
         self.guard.begin_recording(settings.player.tempo_bpm, self.meter)
         if settings.osc_port is not None:
@@ -160,6 +160,8 @@ class Conductor:
     def tick(self, wait_s: float = TICK_S) -> bool:
         """Wait for something to do, at most `wait_s`, and do it. False when the performance is over."""
         troupe = self.troupe
+        if self._pending:
+            wait_s = min(wait_s, max(0.0, self._turned_s + TURN_S - time.monotonic()))
         readable = [troupe.generator_pipe, troupe.generator.sentinel, troupe.player.sentinel,
                     *self._sources, *self.hands.inputs]
         for source in select.select(readable, [], [], wait_s)[0]:

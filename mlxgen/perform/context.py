@@ -41,13 +41,15 @@ class Context:
     `now_ticks` never depends on where the history was cut: it counts from the beginning of the performance.
     """
 
-    def __init__(self, make_engine: Callable, vocab: Vocab, journal: Callable[[dict], None], slack: int):
+    def __init__(self, make_engine: Callable, vocab: Vocab, journal: Callable[[dict], None], slack: int,
+                 beat_ticks: int):
         self._make_engine, self.vocab, self._journal = make_engine, vocab, journal
-        self.slack = slack
+        self.slack, self.beat_ticks = slack, beat_ticks
         self.engine = None
         self.pinned = 0                     # so many ids never leave the engine's context
         self.ids: list[int] = []            # since the cut, without the pinned prefix
         self.ticks: list[int] = []          # the clock after each of them
+        self._ends: list[dict[int, int]] = []   # likewise: {voice: where its last note ends}
         self._snapshots: list = []          # decoder states before the last ids, at most `slack`
         self._drawn: list[int] = []         # not in the journal yet
         self._bar = vocab["BAR"]
@@ -84,11 +86,9 @@ class Context:
         for token in prepared.pinned:
             self.decoder.feed(token)
         self._origin = prepared.start_ticks - self.decoder.now_ticks
-        self.ids, self.ticks, self._snapshots = [], [], []
+        self.ids, self.ticks, self._ends, self._snapshots = [], [], [], []
         for token in prepared.history:
-            self.decoder.feed(token)
-            self.ids.append(token)
-            self.ticks.append(self.now_ticks)
+            self._read(token)
         entry = {name: value for name, value in vars(prepared).items() if name != "engine"}
         self._journal({"op": "reset", **entry})
 
@@ -119,8 +119,13 @@ class Context:
         self._snapshots.append(self.decoder.snapshot())
         if len(self._snapshots) > self.slack:
             del self._snapshots[0]
+        return self._read(token)
+
+    def _read(self, token: int) -> Voiced:
         notes = [(voice, note._replace(start_ticks=note.start_ticks + self._origin))
                  for voice, note in self.decoder.feed(token)]
+        before = self._ends[-1] if self._ends else {}
+        self._ends.append({**before, **{voice: note.end_ticks for voice, note in notes}} if notes else before)
         self.ids.append(token)
         self.ticks.append(self.now_ticks)
         return notes
@@ -145,11 +150,14 @@ class Context:
     def _shorter_step(self, keep: int, tick: int, latest: int | None) -> int | None:
         """Ticks of a TimeShift into [tick, latest] instead of the one at keep - 1, which goes further; None
         if it does not. Of several, the one to the strongest place of the bar.
+
+        Between two beats it stops only where a voice has come to its end: nothing else could follow there.
         """
         if latest is None or keep < 2 or self.ticks[keep - 1] <= latest:
             return None
-        before = self.ticks[keep - 2]
-        steps = [step for step in self.vocab.time_shift_bins if tick <= before + step <= latest]
+        before, ends = self.ticks[keep - 2], self._ends[keep - 2].values()
+        steps = [step for step in self.vocab.time_shift_bins if tick <= before + step <= latest
+                 and ((before + step) % self.beat_ticks == 0 or min(ends, default=0) <= before + step)]
         return max(steps, key=lambda step: ((before + step) & -(before + step), -step), default=None)
 
     def take_back(self, count: int) -> None:
@@ -161,7 +169,7 @@ class Context:
         self.flush()
         self.engine.rewind(count)
         self.decoder.restore(self._snapshots[-count])
-        del self._snapshots[-count:], self.ids[-count:], self.ticks[-count:]
+        del self._snapshots[-count:], self.ids[-count:], self.ticks[-count:], self._ends[-count:]
         self._journal({"op": "rewind", "count": count})
 
     def set_params(self, params) -> None:
@@ -195,7 +203,7 @@ class Context:
         """Drop the oldest ids, so that an endless performance stays small."""
         surplus = len(self.ids) - max(max_ids, self.slack + 1)
         if surplus > max_ids // 2:
-            del self.ids[:surplus], self.ticks[:surplus]
+            del self.ids[:surplus], self.ticks[:surplus], self._ends[:surplus]
 
     def flush(self) -> None:
         """Put what was drawn into the journal."""

@@ -17,7 +17,7 @@ from mlxgen.music.theory import beat_ticks
 from mlxgen.perform import mac
 from mlxgen.perform.log import SessionLog
 from mlxgen.perform.pace import slow_to
-from mlxgen.perform.processes import GENERATOR_NICE, prefer, redirect_errors
+from mlxgen.perform.processes import GENERATOR, prefer, redirect_errors
 from mlxgen.perform.session import Session
 from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.shared import Position, Shared
@@ -100,7 +100,7 @@ def generate(given: GeneratorProcess) -> None:
 
     redirect_errors(given.error_path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prefer(GENERATOR_NICE)
+    prefer(GENERATOR)
     make_engine, vocab = make_engines(given.model_folder, given.window)
     settings = given.settings
     worker = Worker(given)
@@ -187,7 +187,7 @@ class Worker:
         figures, rate = session.pace.figures(), session.rate(position)
         return {
             **figures,
-            "ahead_bars": (session.context.now_ticks - position.tick) / session.bar,
+            "ahead_bars": max(0.0, session.context.now_ticks - position.tick) / session.bar,
             "slow_to_bpm": slow_to(session.context.ticks, figures["ids_per_s"], position.rate),
             "key": session.key.name,
             "coming_key": session.modulation.key.name if session.modulation else "",

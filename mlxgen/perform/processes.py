@@ -17,18 +17,32 @@ def redirect_errors(path: str) -> None:
     os.close(number)
 
 
-GENERATOR_NICE, CONDUCTOR_NICE = -10, -12      # a panic must not wait for the next note
+# Real-time priorities, where they are allowed (JACK's own threads have more): the player before all; a panic
+# must not wait for the generator, nor the generator for whatever else runs on this machine. Else nice values.
+PLAYER, CONDUCTOR, GENERATOR = 10, 6, 5
+NICE = -10
 _LOCK_PRESENT, _LOCK_COMING = 1, 2      # sys/mman.h
 
 
-def prefer(nice: int) -> None:
-    """Ask for a larger share of the processor than other programs; where it is not allowed, go on without."""
+def prefer(priority: int) -> None:
+    """Ask for the processor before other programs, for this thread and those it starts; where that is not
+    allowed, for a larger share of it, or go on without.
+    """
     if mac.IS_MAC:
         mac.begin_activity()
         mac.make_thread_user_interactive()
         return
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
+    except (PermissionError, AttributeError):
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, NICE)
+
+
+def prefer_nothing() -> None:
+    """Undo what was inherited from the process that started this one."""
+    with contextlib.suppress(PermissionError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def lock_memory() -> None:
@@ -46,4 +60,4 @@ def raise_priority() -> None:
         mac.make_thread_time_critical()
         return
     with contextlib.suppress(PermissionError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PLAYER))

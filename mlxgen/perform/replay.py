@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 
 from mlxgen.music.prompt import Conditioning
-from mlxgen.music.theory import bar_ticks
+from mlxgen.music.theory import bar_ticks, beat_ticks
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform.context import Context, Prepared
 from mlxgen.perform.player import Player, PlayerSettings
@@ -60,7 +60,8 @@ class _Replayer:
         self.check = make_engine is not None
         self._engine = _NoEngine()
         self.context = Context(
-            make_engine or (lambda pinned, seed: self._engine), vocab, lambda entry: None, slack=4096
+            make_engine or (lambda pinned, seed: self._engine), vocab, lambda entry: None, 4096,
+            beat_ticks(self.meter)
         )
         self.tape = Tape()
         self.epoch = 0

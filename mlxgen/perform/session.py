@@ -40,12 +40,12 @@ class Session:
     def __init__(self, make_engine: Callable, vocab: Vocab, settings: SessionSettings, sink,
                  journal: Callable[[dict], None], slack: int = 512, now=time.monotonic):
         self.settings, self.vocab, self.sink, self.now = settings, vocab, sink, now
-        self.context = Context(make_engine, vocab, journal, slack)
         self._journal = journal
         self.conditioning = settings.conditioning.with_defaults()
         self.key, self.params, self.rules = settings.key, settings.params, settings.rules
         self.meter = self.conditioning.meter
         self.bar, self.beat = bar_ticks(self.meter), beat_ticks(self.meter)
+        self.context = Context(make_engine, vocab, journal, slack, self.beat)
         self.themes = ThemeBook(settings.theme, self.key, self.conditioning.voices, self.meter, vocab)
         self.pace = Pace()
         self._resets = 0
@@ -118,7 +118,7 @@ class Session:
         token, notes = self.context.step()
         self._emit(notes)
         if self.context.now_ticks == before:
-            self._unstick()
+            self._unstick(token)
         if self.context.now_ticks > before:
             self._still_ids = 0
             self._after_clock()
@@ -170,13 +170,17 @@ class Session:
         if self.asked_end_tick is not None and now >= self.asked_end_tick:
             self._close_by_hand()
 
-    def _unstick(self) -> None:
-        """A model that never moves the clock would keep the player waiting for ever."""
+    def _unstick(self, token: int) -> None:
+        """A model that never moves the clock would keep the player waiting for ever; rules that leave
+        nothing to draw give PAD.
+        """
         self._still_ids += 1
-        if self._still_ids >= STUCK_IDS:
+        if token == self.vocab["PAD"] or self._still_ids >= STUCK_IDS:
             to_beat = self.beat - self.context.now_ticks % self.beat
             step = max((ticks for ticks in self.vocab.time_shift_bins if ticks <= to_beat),
                        default=self.vocab.time_shift_bins[0])
+            if token == self.vocab["PAD"]:
+                self.context.take_back(1)
             self._emit(self.context.append([self.vocab[f"TimeShift_{step}"]]))
 
     def _emit(self, notes: Voiced) -> None:

@@ -28,7 +28,7 @@ from mlxgen.perform.ports import (
     open_output,
     panic_messages,
 )
-from mlxgen.perform.processes import redirect_errors
+from mlxgen.perform.processes import prefer_nothing, redirect_errors
 from mlxgen.perform.shared import Shared
 
 WATCH_S = 0.2
@@ -129,6 +129,7 @@ def run_watcher(given: WatcherProcess) -> None:
     misses a client can keep whoever opens a port waiting, and that shall not be the parent.
     """
     redirect_errors(given.error_path)
+    prefer_nothing()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watcher, parent = PortWatcher(given.spec, given.port_name), multiprocessing.parent_process().sentinel
     while True:

@@ -77,11 +77,11 @@ def nearness(low: str, high: str) -> Callable[[Real], Measure]:
     return make
 
 
-def label(form: str, field: str, bars: int = BARS) -> Control:
+def label(form: str, field: str, bars: int = BARS, max_tokens: int = 700) -> Control:
     """The lowest word of a label against the highest."""
-    words = LABELS[field].words
+    low, _, high = LABELS[field].words
     return Control(
-        (form, {field: words[0]}), (form, {field: words[-1]}), lambda real: LABELS[field].measure, bars=bars
+        (form, {field: low}), (form, {field: high}), lambda real: LABELS[field].measure, max_tokens, bars
     )
 
 
@@ -103,9 +103,7 @@ CONTROLS: dict[str, Control] = {
     "meter": Control(
         ("quartet", {"meter": (4, 4)}), ("quartet", {"meter": (3, 4)}), lambda real: triple_pulse, bars=12
     ),
-    "texture, chorale": label("chorale", "texture"),
-    "tension, quartet": label("quartet", "harmonic_tension"),
-    "chromaticism, quartet": label("quartet", "chromaticism"),
+    "imitation, quartet": label("quartet", "imitation", bars=16, max_tokens=1200),
     "harmonic rhythm, motet": label("motet", "harmonic_rhythm"),
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 from tiny import make_vocab
 from tiny_models import KINDS, make_config, make_weights
 
-from convert.interop import MODEL_FILE, add_interop
+from convert.interop import MODEL_FILE, TEMPLATE, add_interop
 from mlxgen.model.load import load
 
 
@@ -100,6 +100,11 @@ def test_mlx_lm_asks_before_it_runs_the_file(tmp_path):
     mlx_lm = pytest.importorskip("mlx_lm")
     with pytest.raises(ValueError, match="trust_remote_code"):
         mlx_lm.load(str(make_folder(tmp_path / "model", "pope-mha")))
+
+
+def test_the_shipped_folder_carries_the_file_as_it_is():
+    shipped = TEMPLATE.parent.parent / "weights" / "default" / MODEL_FILE
+    assert shipped.read_text() == TEMPLATE.read_text()
 
 
 def test_what_is_no_model_folder_is_refused(tmp_path):

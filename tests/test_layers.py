@@ -73,8 +73,10 @@ def faults(source: str, path: str) -> list[str]:
 
 
 def sources() -> list[str]:
+    """Not the copy of convert/mlx_lm_model.py that lies in a model folder, which is data."""
     folders = ("mlxgen", *TOOLS)
-    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))
+             if not (path.parent / "model.safetensors").exists()]
     return [path.relative_to(ROOT).as_posix() for path in paths]
 
 

@@ -178,11 +178,12 @@ class Model:
             x = mx.addmm(x, apply_swiglu(gate, up), block.down)
         return x
 
-    def place(self, joined: mx.array, rows: mx.array,
-              beta: mx.array | None) -> tuple[mx.array, mx.array, mx.array]:
+    def place(self, joined: mx.array, rows: mx.array, beta: mx.array | None,
+              heads_apart: bool = False) -> tuple[mx.array, mx.array, mx.array]:
         """The layer's products (..., (H + Hkv) D + Hkv Dv), position rows (T, 2, n), DroPE scale (T,) or None
         -> queries (..., Hkv, Dk, G) in float32, keys (..., Hkv, 1, Dk) and values (..., Hkv, 1, Dv) as they
-        are stored. T is 1 where there is no time axis."""
+        are stored. T is 1 where there is no time axis. heads_apart: queries (..., H, 1, Dk) instead, for
+        `attend_fused`, in the layout for it."""
         lead, width = joined.shape[:-1], self.config.head_dim
         kv_heads, group, key_width = self.config.num_kv_heads, self.config.heads_per_kv, self.positions.width
         ends = [self.config.embed_dim, self.config.embed_dim + kv_heads * width]
@@ -191,7 +192,8 @@ class Model:
             placed = self.positions.place(heads.reshape(*lead, -1, 1, width, 1), rows)
             placed = placed.reshape(*lead, -1, 1, key_width)
             queries, keys = mx.split(placed, [self.config.num_heads], axis=-3)
-            queries = queries.reshape(*lead, kv_heads, group, key_width).swapaxes(-1, -2)
+            if not heads_apart:
+                queries = queries.reshape(*lead, kv_heads, group, key_width).swapaxes(-1, -2)
         else:
             queries, keys, values = mx.split(joined, ends, axis=-1)
             queries = self.positions.place(queries.reshape(*lead, kv_heads, 1, width, group), rows)
@@ -220,7 +222,7 @@ class Model:
         written = rings[-1][1:]
 
         def attend(layer: int, joined: mx.array) -> mx.array:
-            queries, keys, values = self.place(joined, rows, beta)
+            queries, keys, values = self.place(joined, rows, beta, fused)
             for index, new in ((layer, keys), (layers + layer, values)):
                 written[index] = mx.slice_update(written[index], new, slot, [2])
             parts = []
@@ -230,8 +232,7 @@ class Model:
                     keys, values = keys[:, :, : ring.read], values[:, :, : ring.read]
                 parts.append(Part(keys, values, mask))
             if fused:
-                heads = queries.swapaxes(-1, -2).reshape(shape.batch, -1, 1, self.positions.width)
-                return attend_fused(heads, parts[0], self.positions.scale)
+                return attend_fused(queries, parts[0], self.positions.scale)
             return attend_step(queries, parts, self.positions.scale, self.ones)
 
         return self.logits(self.hidden(ids.reshape(-1), attend)), written

@@ -45,8 +45,7 @@ def modulate(session, modulation: Modulation, position: Position) -> Modulation 
     began_s, key, pace = session.now(), modulation.key, session.pace
     left_s = (modulation.tick - position.tick) / session.rate(position) - pace.first_notes_s
     most_ids = min(session.settings.history_ids, pace.affordable_ids(left_s) - session.context.pinned)
-    history, start_ticks = session.context.history(most_ids, modulation.tick)
-    prepared = session.prepare(key, reencode(history, session.vocab, key, session.key), start_ticks)
+    prepared = session.prepare(key, *_spell_again(session, modulation, most_ids))
     total = len(prepared.pinned) + len(prepared.history)
 
     def in_time(read: int) -> bool:
@@ -63,3 +62,17 @@ def modulate(session, modulation: Modulation, position: Position) -> Modulation 
     session.sink.say(f"{key.name}: no time to read the music again before this bar line, trying the next")
     late_by = (session.now() - began_s) * session.rate(position)
     return Modulation(session.next_bar(position, lead_s(session), late_by), key)
+
+
+def _spell_again(session, modulation: Modulation, most_ids: int) -> tuple[list[int], int]:
+    """(at most `most_ids` of history in the new key, its first tick); another key may take more accidentals
+    and so more ids.
+    """
+    allowed = most_ids
+    for _ in range(3):
+        history, start_ticks = session.context.history(allowed, modulation.tick)
+        spelled = reencode(history, session.vocab, modulation.key, session.key)
+        if len(spelled) <= most_ids:
+            break
+        allowed = min(len(history) - 1, len(history) * most_ids // len(spelled))
+    return spelled, start_ticks

@@ -25,6 +25,7 @@ class Pace:
         self._steps_s: deque[float] = deque(maxlen=512)
         self._lately_s: deque[float] = deque([GUESSED_STEP_S], maxlen=LATELY)
         self.prefill_ids_per_s = GUESSED_PREFILL_IDS_PER_S
+        self.has_read = False               # that is no guess any more
 
     def stepped(self, seconds: float) -> None:
         self._steps_s.append(seconds)
@@ -34,6 +35,10 @@ class Pace:
         """Slower than thought is believed at once, faster by and by."""
         rate = ids / max(seconds, 1e-6)
         self.prefill_ids_per_s = min(rate, 0.5 * (rate + self.prefill_ids_per_s))
+
+    def practised(self, ids: int, seconds: float) -> None:
+        """A prefill for its own sake."""
+        self.prefill_ids_per_s, self.has_read = ids / max(seconds, 1e-6), True
 
     @property
     def first_notes_s(self) -> float:

@@ -110,7 +110,7 @@ class Session:
             return self._keep_silent(position)
         self._do_what_is_due(position)
         if not self._wants_more(position):
-            return False
+            return self._practise()
         if self.prefix_is_stale:
             self.context.replace_prefix(make_prefix(self.conditioning, self.key, self.vocab))
             self.prefix_is_stale = False
@@ -125,6 +125,19 @@ class Session:
         self.pace.stepped(self.now() - began_s)
         if token == self.vocab["EOS"]:
             self._finish(self.context.now_ticks)
+        return True
+
+    def _practise(self) -> bool:
+        """Once, when there is time: read the music as a modulation would, twice. The first time everything is
+        new to the machine, the second says how fast it is. False when that was done before.
+        """
+        if self.pace.has_read:
+            return False
+        prefix = make_prefix(self.conditioning, self.key, self.vocab)
+        for _ in range(2):
+            began_s = self.now()
+            self.context.prepare(Prepared(len(prefix), prefix, self.context.ids, 0, self.settings.seed))
+        self.pace.practised(len(prefix) + len(self.context.ids), self.now() - began_s)
         return True
 
     def _keep_silent(self, position: Position) -> bool:

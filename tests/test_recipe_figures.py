@@ -203,6 +203,6 @@ def test_the_shipped_model_reads_held_out_chorales_and_hears_a_wrong_voice(share
         )
 
     found = [nats(piece) for piece in test[:3]]
-    assert np.mean(found) < 0.70
+    assert np.mean(found) < 0.52  # .488 as shipped; the first weights had .665, and had seen them
     for piece, own in zip(test, found, strict=False):
         assert nats(tenor_raised(piece)) > own + 0.1

@@ -133,16 +133,20 @@ def trace_mlx_lm(folder: Path, context: int, on_gpu: bool) -> collections.Counte
 
 
 def count_bytes(folder: Path, element: int, context: int) -> dict:
-    """Bytes an id must move by the arithmetic of the shapes: every weight once, every key and value once."""
+    """Bytes an id must move by the arithmetic of the shapes: every weight once, every key and value once.
+
+    element: bytes of an FFN weight; everything else is float32 whatever the dtype.
+    """
     ours = Ours(str(folder))
     config = ours.model.config
     kv_width = config.num_kv_heads * config.head_dim
-    matrices = config.embed_dim * (2 * config.embed_dim + 2 * kv_width + 3 * config.ffn_dim)
-    layer = matrices + 4 * config.embed_dim + 2 * kv_width  # two norms, the biases of q, k, v and out
-    weights = config.num_layers * layer + config.vocab_size * config.embed_dim
+    attention = config.embed_dim * (2 * config.embed_dim + 2 * kv_width)
+    attention += 4 * config.embed_dim + 2 * kv_width  # two norms, the biases of q, k, v and out
+    ffn = 3 * config.embed_dim * config.ffn_dim
+    head = config.vocab_size * config.embed_dim
     slot = config.num_layers * config.num_kv_heads * (ours.model.positions.width + config.head_dim)
-    return {"weights": weights * element, "keys_values_read": context * slot * element,
-            "keys_values_written": slot * element}
+    return {"weights": config.num_layers * (4 * attention + element * ffn) + 4 * head,
+            "keys_values_read": 4 * context * slot, "keys_values_written": 4 * slot}
 
 
 def measure_copies(folder: Path) -> dict:

@@ -257,8 +257,8 @@ class Cache:
         path, ring = Path(path), self.own
         arrays = {f"{name}.{layer}": array for name in ("keys", "values", "written")
                   for layer, array in enumerate(getattr(ring, name) or [])}
-        facts = {"config": self.config.to_dict(), "plan": asdict(ring.plan), "start": self.start,
-                 "count": ring.count, "high": ring.high, "anchor": ring.anchor}
+        facts = {"config": self.config.to_dict(), "dtype": str(self.dtype), "plan": asdict(ring.plan),
+                 "start": self.start, "count": ring.count, "high": ring.high, "anchor": ring.anchor}
         temporary = path.with_name(f".{path.stem}.{os.getpid()}.safetensors")
         try:
             mx.save_safetensors(str(temporary), arrays, metadata={"mlxgen_cache": json.dumps(facts)})
@@ -289,7 +289,7 @@ def make_cache(model, batch: int = 1, window: int | None = None, prefix: int = 0
         raise ValueError(f"cache batch is {batch}; expected at least 1")
     plan = RingPlan(window, prefix, slack)
     shape = (batch, model.config.num_kv_heads, model.positions.width)
-    ring = Ring.empty(plan, model.config.num_layers, shape, model.value_width, model.dtype)
+    ring = Ring.empty(plan, model.config.num_layers, shape, model.value_width, model.cache_dtype)
     return Cache(model, [ring], start)
 
 
@@ -303,8 +303,8 @@ def load_cache(model, path: str | Path) -> Cache:
     if facts["config"] != model.config.to_dict():
         raise ValueError(f"{path}: saved with another model")
     layers = range(model.config.num_layers)
-    if arrays["keys.0"].dtype != model.dtype:
-        raise ValueError(f"{path}: holds {arrays['keys.0'].dtype}; the model runs in {model.dtype}")
+    if facts.get("dtype") != str(model.dtype):
+        raise ValueError(f"{path}: saved by a model in {facts.get('dtype')}; this one runs in {model.dtype}")
     ring = Ring(RingPlan(**facts["plan"]), *([arrays[f"{name}.{layer}"] for layer in layers]
                                               for name in ("keys", "values")))
     ring.count, ring.high, ring.anchor = facts["count"], facts["high"], facts["anchor"]

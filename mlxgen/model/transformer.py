@@ -114,7 +114,11 @@ class Model:
 
     x += out(attn(norm x)); x += down(silu(gate y) * up y), y = norm x; RMSNorm eps 1e-6; q, k, v and out have
     biases, the FFN has none; the head is the embedding unless weight_tying is off. Query head h reads kv head
-    h // (H / Hkv). Weights are kept in `dtype`; norms, softmax and the returned logits are float32.
+    h // (H / Hkv).
+
+    dtype is that of the FFN and the embedding, four fifths of the weights. Attention, its cache, the residual
+    and the logits are float32 whatever it is: scores of a trained model reach 50, and half a unit in the last
+    place of a float16 key is then 0.02 of a logit (everything in float16: 0.056 off; like this: 0.011).
     """
 
     def __init__(self, config: ModelConfig, weights: dict[str, mx.array], dtype: mx.Dtype = mx.float32,
@@ -133,13 +137,15 @@ class Model:
                       if fused is None else fused)
         self.value_width = max(width, config.head_dim) if self.fused else config.head_dim + 1
         self.ones = config.head_dim if self.value_width > config.head_dim else None  # a column of the values
-        weights = {name: value.astype(dtype) for name, value in weights.items()}
+        self.cache_dtype = mx.float32
+        weights = {name: value.astype(dtype if ".ffn." in name or "embed" in name else mx.float32)
+                   for name, value in weights.items()}
         self.blocks = [make_block(config, weights, i, self.value_width, not self.fused)
                        for i in range(config.num_layers)]
         self.norm = weights["ln_final.weight"]
         self.embedding = weights["token_embed.weight"]  # (V, d)
         head = self.embedding if config.weight_tying else weights["head.weight"]
-        self.head = mx.contiguous(head.T.astype(mx.float32))  # (d, V); float16 logits of 30 err by 0.015
+        self.head = mx.contiguous(head.T.astype(mx.float32))  # (d, V)
         mx.eval([[part for part in vars(block).values() if part is not None] for block in self.blocks],
                 self.norm, self.embedding, self.head)
 
@@ -168,14 +174,17 @@ class Model:
         """ids (B, T), or (B,) for one token a row -> (..., d) before the last norm; attention is the
         caller's.
         """
-        x = self.embedding[ids]
+        x = self.embedding[ids].astype(mx.float32)
         for layer, block in enumerate(self.blocks):
             joined = mx.addmm(block.qkv_bias, mx.fast.rms_norm(x, block.norm1, NORM_EPS), block.qkv)
             x = mx.addmm(x, attend(layer, joined), block.out)
             if block.out_bias is not None:
                 x = x + block.out_bias
-            gate, up = mx.split(mx.fast.rms_norm(x, block.norm2, NORM_EPS) @ block.gate_up, 2, axis=-1)
-            x = mx.addmm(x, apply_swiglu(gate, up), block.down)
+            y = mx.fast.rms_norm(x, block.norm2, NORM_EPS).astype(self.dtype)
+            gate, up = mx.split(y @ block.gate_up, 2, axis=-1)
+            inner = apply_swiglu(gate, up)
+            one_dtype = self.dtype == mx.float32  # then addmm saves an operation
+            x = mx.addmm(x, inner, block.down) if one_dtype else x + inner @ block.down
         return x
 
     def place(self, joined: mx.array, rows: mx.array, beta: mx.array | None,
@@ -202,10 +211,10 @@ class Model:
             keys = keys.reshape(*lead, kv_heads, 1, key_width)
         if beta is not None:
             queries = queries * beta[:, None, None, None]
-        return queries, keys.astype(self.dtype), values.reshape(*lead, kv_heads, 1, self.value_width)
+        return queries, keys, values.reshape(*lead, kv_heads, 1, self.value_width)
 
     def logits(self, x: mx.array) -> mx.array:
-        return mx.fast.rms_norm(x.astype(mx.float32), self.norm.astype(mx.float32), NORM_EPS) @ self.head
+        return mx.fast.rms_norm(x, self.norm, NORM_EPS) @ self.head
 
     def step_logits(self, ids: mx.array, state: list[mx.array],
                     shape: StepShape) -> tuple[mx.array, list[mx.array]]:

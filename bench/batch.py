@@ -2,8 +2,9 @@
 
 mlxgen prefills once and shares the context; the torch loop and mlx-lm prefill it for every row, as they do
 when asked for N samples of one prompt. Rows draw `--tokens` ids each. Contestants take turns. A cell (a
-contestant, a batch size, a context) that takes longer than `--limit` seconds draws fewer ids, or none: then
-its rate is what it is below; one that takes a third of it is run once. With `--json FILE`, cells that FILE
+contestant, a batch size, a context) decodes for `--limit` seconds at most; a run that takes a third of that,
+prefill and all, is not repeated, and one that has not ended after three of it and 30 seconds is ended: its
+rate is then what it is below. With `--json FILE`, cells that FILE
 holds already are not measured again.
 """
 
@@ -126,7 +127,7 @@ def make_row(name: str, size: int, context: int, answers: list[dict | None], opt
     whole, _ = median_and_spread([part["tokens"] / (part["prefill_s"] + part["decode_s"])
                                   for part in answers])
     fewest = min(part["tokens"] for part in answers) // size
-    if fewest < options.tokens:
+    if fewest < options.tokens - 1:
         row["cut"] = f"{fewest} of {options.tokens} ids a row"
     row["runs"] = len(answers)
     kept = {name: answers[0][name] for name in ("kv_bytes", "kv_needed_bytes", "threads")

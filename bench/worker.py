@@ -8,7 +8,7 @@ turns, on the same minutes of the same machine. So each contestant is a process 
     prepare(context) -> {"first_token_s": ...}        a prompt of `context` ids, up to the first id after it
     decode(tokens) -> {"seconds": [one an id]}        goes on from there
     batch(rows, context, tokens, limit_s) -> {"prefill_s", "decode_s", "tokens", "peak_bytes"}
-                                                      draws at least one id a row, no more after limit_s
+                                                      decodes for limit_s at most, but one step at least
 """
 
 from __future__ import annotations

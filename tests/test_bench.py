@@ -115,7 +115,7 @@ def test_mlx_lm_is_a_contestant(folder):
     peer = MlxLm(str(folder))
     peer.prepare(20)
     assert len(peer.decode(5)["seconds"]) == 5
-    assert peer.batch(3, 10, 4, limit_s=60)["tokens"] == 12
+    assert peer.batch(3, 10, 4, limit_s=60)["tokens"] == 9  # the first of each row comes with the prefill
     assert peer.batch(3, 10, 4, limit_s=0)["tokens"] == 3
 
 

@@ -74,15 +74,14 @@ class MlxLm:
                                    completion_batch_size=rows, prefill_batch_size=rows)
         begun = time.perf_counter()
         generator.insert([self._prompt(context)] * rows, [tokens] * rows)
-        count, prefilled = 0, None
-        while count < rows * tokens:
-            responses = generator.next_generated()
-            if not responses:
+        first = len(generator.next_generated())  # comes with the prefill
+        prefilled = time.perf_counter()
+        count = 0
+        while count < rows * tokens - first and (count == 0 or time.perf_counter() - prefilled < limit_s):
+            drawn = len(generator.next_generated())
+            if not drawn:
                 break
-            prefilled = prefilled or time.perf_counter()
-            count += len(responses)
-            if time.perf_counter() - begun > limit_s:
-                break
+            count += drawn
         done = time.perf_counter()
         generator.close()
         return {"prefill_s": prefilled - begun, "decode_s": done - prefilled, "tokens": count,

@@ -252,7 +252,7 @@ class TorchLoop:
         prefill_s = time.perf_counter() - begun
         threads = self._faster_threads(torch.tensor([prompt[-1:]] * rows), 2)
         begun, count = time.perf_counter(), 0
-        while count < tokens and (count == 0 or time.perf_counter() - begun < limit_s - prefill_s):
+        while count < tokens and (count == 0 or time.perf_counter() - begun < limit_s):
             drawn = [draw(rule.apply(row)) for rule, row in zip(rules, logits, strict=True)]
             for rule, token in zip(rules, drawn, strict=True):
                 rule.feed(token)

@@ -215,3 +215,27 @@ def test_frames_become_notes():
     piece = piece_of_frames([[72, 67, 64, 48]] * 4 + [[74, 67, 64, 48]] * 2 + [[-1, 67, 64, 48]] * 2)
     assert [tuple(note) for note in piece.voices[0]] == [(0, 480, 72), (480, 240, 74)]
     assert [tuple(note) for note in piece.voices[3]] == [(0, 960, 48)]
+
+
+def test_training_leaves_out_what_is_judged():
+    from weights.recipe.event_corpus import held_out, split_corpus
+    from weights.recipe.sources import Entry
+
+    def entry(name, form, piece):
+        return Entry(name, "here", "none", form, "bach", piece)
+
+    files = [f"openscore/haydn/{number}" for number in range(40)]
+    rows = [
+        ("valid", entry("jsb/valid/0", "chorale", CHORALE)),
+        ("train", entry("jsb/train/0", "chorale", CHORALE.transposed(3))),
+        ("train", entry("jsb/train/1", "chorale", long_chorale())),
+        (None, entry("music21/bach/bwv1#1", "chorale", CHORALE.transposed(-2))),
+        *((None, entry(f"{file}#1", "quartet", CHORALE)) for file in files),
+    ]
+    samples = split_corpus(rows)
+    assert [sample.split for sample in samples[:4]] == [
+        "valid", "train as valid", "train", "music21 as valid"
+    ]
+    assert [sample.split == "test" for sample in samples[4:]] == [held_out(file) for file in files]
+    assert 0 < sum(sample.split == "test" for sample in samples[4:]) < 20
+    assert all((sample.fold >= 0) == (sample.split == "train") for sample in samples)

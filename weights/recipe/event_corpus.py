@@ -68,18 +68,18 @@ def entries(
 def split_corpus(rows: list[tuple[str | None, Entry]]) -> list[Sample]:
     """Assign splits and folds. A chorale in two sources gets one fold; valid and test, one source. Training
     pieces that stand in valid or test too (the literature's split has two) are left out."""
-    index, held_out = ContentIndex(), ContentIndex()
+    index, judged = ContentIndex(), ContentIndex()
     names = {}
     for split, entry in rows:
         if split is not None:
-            (index if split == "train" else held_out).add(entry.name, shingles(entry.piece))
+            (index if split == "train" else judged).add(entry.name, shingles(entry.piece))
             names[entry.name] = split
     samples = []
     for split, entry in rows:
         family, fold_name = family_of_form(entry.form), _file_of(entry)
         if family == 0 and split in (None, "train"):
             own = shingles(entry.piece)
-            found = held_out.find(own)
+            found = judged.find(own)
             if found is None:
                 nearest = index.find(own) if split is None else None
                 split, fold_name = "train", nearest[0] if nearest else fold_name

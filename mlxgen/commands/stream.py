@@ -44,7 +44,7 @@ STATUS_S = 2.0
               help="How far ahead to generate.")
 @click.option(
     "--window", type=click.IntRange(min=64), default=1024, show_default=True,
-    help="Context in ids. More costs time a step; the shipped model was trained on about so many.",
+    help="Context in ids. More costs time a step, and the shipped model is at its best with so many.",
 )
 @click.option("--channels", type=click.Choice(["one", "per-voice"]), default="one", show_default=True,
               help="All voices on MIDI channel 1, or a channel a voice.")

@@ -15,7 +15,7 @@ from mlxgen.music.piece import Note
 from mlxgen.music.vocab import Vocab
 
 Voiced = list[tuple[int, Note]]     # (voice 1.., note on the performance's tick line)
-READ_IDS = 128                      # of a history are read at once
+READ_IDS = 256                      # of a history are read at once: what the model computes in one block
 JOURNAL_IDS = 32                    # drawn ids a line of the journal holds at most
 
 

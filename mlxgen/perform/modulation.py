@@ -42,11 +42,13 @@ def ask_modulation(session, key: Key, position: Position) -> Modulation:
 
 def modulate(session, modulation: Modulation, position: Position) -> Modulation | None:
     """Do it; what is to be tried again at another bar line when there was too little time."""
-    began_s, key, pace = session.now(), modulation.key, session.pace
+    asked_s, key, pace = session.now(), modulation.key, session.pace
     left_s = (modulation.tick - position.tick) / session.rate(position) - pace.first_notes_s
     most_ids = min(session.settings.history_ids, pace.affordable_ids(left_s) - session.context.pinned)
     prepared = session.prepare(key, *_spell_again(session, modulation, most_ids))
     total = len(prepared.pinned) + len(prepared.history)
+    began_s = session.now()
+    left_s -= began_s - asked_s     # spelling takes its time as well
 
     def in_time(read: int) -> bool:
         if not read:
@@ -60,7 +62,7 @@ def modulate(session, modulation: Modulation, position: Position) -> Modulation 
         session.adopt(prepared, key)
         return None
     session.sink.say(f"{key.name}: no time to read the music again before this bar line, trying the next")
-    late_by = (session.now() - began_s) * session.rate(position)
+    late_by = (session.now() - asked_s) * session.rate(position)
     return Modulation(session.next_bar(position, lead_s(session), late_by), key)
 
 

@@ -23,6 +23,6 @@ class SessionSettings:
     bars: int | None = None         # end after so many
     theme: tuple[Note, ...] = ()
     velocity: VelocityShape = field(default_factory=VelocityShape)
-    history_ids: int = 1024         # the most that a new context is given to remember
+    history_ids: int = 512          # the most that a new context is given to remember: some eight bars
     listen: bool = False            # somebody plays a theme first
     find_key: bool = False          # the key is the played theme's

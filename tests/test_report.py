@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -206,8 +207,11 @@ def test_votes_are_kept_over_a_reload_and_exported(window, tmp_path):
     window.wait("return document.getElementById('number').textContent === '2'")
     assert window.run("return players.some((player) => player.playing)") is False
     window.click("button[data-vote='same']")
+    counted = "return document.getElementById('count').textContent === '2 of 3 pairs'"
+    window.wait(counted)
+    time.sleep(1)  # Chromium writes localStorage behind the page's back
     window.open(path)
-    assert window.run("return document.getElementById('count').textContent") == "2 of 3 pairs"
+    window.wait(counted)
     assert window.run("return document.querySelector('[data-vote=B]').getAttribute('aria-pressed')") == "true"
     window.click("#export")
     exported = json.loads(window.run("return document.getElementById('exported').textContent"))

@@ -289,7 +289,7 @@ def test_a_note_that_nothing_ends_lasts_until_its_track_does(read):
         (b"", "not a MIDI file"),
         (b"ID3 a song", "not a MIDI file"),
         (b"MThd", "broken MIDI file"),
-        (midi_of([notes_of((0, 480, 60))])[:30], "broken MIDI file"),
+        (midi_of([notes_of((0, 480, 60))])[:30], "it ends before its last event"),
         (midi_of([[]]), "no notes"),
         (midi_of([notes_of((0, 480, 60))], kind=2), "type 2"),
         (midi_of([notes_of((0, 480, 60))]).replace(b"\x01\xe0", b"\xe7\x28", 1), "SMPTE"),

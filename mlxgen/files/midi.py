@@ -109,7 +109,8 @@ def _open(path: Path) -> mido.MidiFile:
     try:
         file = mido.MidiFile(file=io.BytesIO(data), clip=True)
     except (EOFError, OSError, ValueError, IndexError, KeyError, KeySignatureError) as error:
-        raise ValueError(f"{path}: broken MIDI file ({type(error).__name__}: {error})") from None
+        reason = str(error) or "it ends before its last event"  # mido's EOFError says nothing
+        raise ValueError(f"{path}: broken MIDI file ({reason}); expected a whole one") from None
     if not 1 <= file.ticks_per_beat < 0x8000:
         raise ValueError(f"{path}: counts time in film frames (SMPTE); expected ticks per quarter")
     if file.type == 2:

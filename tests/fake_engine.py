@@ -76,7 +76,9 @@ class FakeEngine:
             if voice < 4 and dice.random() < 0.4:
                 return f"VOICE_{voice + 1}"
             into = self._into_beat()
-            return f"TimeShift_{dice.choice((120, 240)) if into == 0 else 120 if into == 120 else 480 - into}"
+            if into in (0, 120):
+                return f"TimeShift_{120 if into else dice.choice((120, 240))}"
+            return f"TimeShift_{max(step for step in self.vocab.time_shift_bins if step <= 480 - into)}"
         if family == "TimeShift":
             into = self._into_beat()
             if into == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,8 +100,8 @@ class Show:
                 self.now_s += 0.002
         self.player.step()
 
-    def control(self, name, value=1):
-        self.session.control(name, value, self.position)
+    def control(self, name, value=1, asked_tick=None):
+        self.session.control(name, value, replace(self.position, asked_tick=asked_tick))
 
     def sent(self):
         """(tick in the score, pitch) of every note-on, from the ring of what was sent."""
@@ -159,8 +160,17 @@ def test_a_control_is_heard_within_a_beat_and_nothing_sounding_changes(vocab, na
     assert show.shared.get("underruns") == 0
 
 
+def nothing_can_begin(show, tick, until_tick):
+    """Whether every voice sounds from `tick` until `until_tick`."""
+    held = {note.voice for note in show.tape().notes
+            if note.start_ticks <= tick and note.start_ticks + note.duration_ticks >= until_tick}
+    return held == {1, 2, 3, 4}
+
+
 def test_fifty_controls_at_random_moments_are_all_heard_in_time(vocab):
-    """What begins a beat and 50 ms after a control was made under it; no underrun, no hung note."""
+    """What begins a beat and 50 ms after a control was made under it, also where it waited to be served; no
+    underrun, no hung note.
+    """
     dice = random.Random(7)
     show = Show(vocab)
     show.run(4)
@@ -173,12 +183,13 @@ def test_fifty_controls_at_random_moments_are_all_heard_in_time(vocab):
                 ("texture", dice.choice(["homophonic", "polyphonic", "mixed"])),
             ]
         )
-        asked = show.position.tick
+        asked = show.position.tick - dice.choice([0, 120])
         count = len(show.truncated)
-        show.control(name, value)
+        show.control(name, value, asked)
         show.session.advance(show.position)
         assert len(show.truncated) == count + 1 or show.session.context.now_ticks <= asked + BEAT
-        assert show.truncated[-1] <= asked + BEAT + 0.05 * 960
+        if not nothing_can_begin(show, asked + BEAT, show.truncated[-1]):
+            assert show.truncated[-1] <= asked + BEAT + 0.05 * 960
     show.run(5)
     assert show.sent() == show.replayed()
     assert show.shared.get("underruns") == 0

@@ -55,7 +55,7 @@ class Conductor:
         self.rows: list[tuple] = []         # of the roll, taken by the screen
         self.stopping = False
         self._ended_epoch = 0
-        self._pending: dict[str, tuple[Control, object]] = {}
+        self._pending: dict[str, tuple[Control, object, float]] = {}   # and when it was turned
         self._turned_s = 0.0                # when controls were last passed on
         self._sources: dict = {}            # what else can be read: file -> function
 
@@ -182,8 +182,8 @@ class Conductor:
         if self.stopping:
             return
         if self.guard.look():
-            self._pending["panic"] = self.controls["panic"], 1
-            self._pending["mute_1"] = self.controls["mute_1"], self.desk.values["mute_1"]     # and all others
+            self._pend(self.controls["panic"], 1)
+            self._pend(self.controls["mute_1"], self.desk.values["mute_1"])     # and all others
         self.hands.watch()
         self.stopping = self.stopping or self.guard.gave_up
 
@@ -197,15 +197,19 @@ class Conductor:
         """
         if control.name == "panic":
             self.order("panic")
-        self._pending[control.name] = control, value
+        self._pend(control, value)
+
+    def _pend(self, control: Control, value) -> None:
+        self._pending[control.name] = control, value, time.monotonic()
 
     def _send_controls(self) -> None:
         now_s = time.monotonic()
         if not self._pending or now_s - self._turned_s < TURN_S:
             return              # a flood: later, and only the newest
         self._turned_s = now_s
-        for name, (control, value) in list(self._pending.items()):
-            if control.target != "player" and not self.troupe.tell_generator(("control", name, value)):
+        for name, (control, value, turned_s) in list(self._pending.items()):
+            message = "control", name, value, turned_s
+            if control.target != "player" and not self.troupe.tell_generator(message):
                 continue            # it is behind: next time
             del self._pending[name]
             if control.target == "player":

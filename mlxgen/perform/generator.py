@@ -10,7 +10,7 @@ import gc
 import select
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlxgen.music.piece import Note
 from mlxgen.music.theory import beat_ticks
@@ -177,7 +177,10 @@ class Worker:
         position = self.position(link, time.monotonic())
         try:
             if kind == "control":
-                session.control(*values, position)
+                name, value, turned_s = values
+                waited_s = max(0.0, time.monotonic() - turned_s)
+                asked_tick = position.tick - position.rate * waited_s
+                session.control(name, value, replace(position, asked_tick=asked_tick))
             elif kind == "hear":
                 session.answer.hear([Note(*note) for note in values[0]], values[1], position)
         except ValueError as error:

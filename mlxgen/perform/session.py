@@ -238,7 +238,7 @@ class Session:
         where the machine allows it.
         """
         tick = self.committed(position)
-        self.rewind_to(tick, max(tick, int(position.tick) + self.beat), by=name)
+        self.rewind_to(tick, max(tick, position.beat_after_asking(self.beat)), by=name)
 
     def rewind_to(self, tick: int, latest: int | None = None, by: str = "") -> None:
         """Take back what begins at `tick` or later, and at `latest` or later without fail."""

@@ -39,6 +39,11 @@ class Position:
     rate: float           # ticks a second, 0 while standing
     state: str
     epoch: int
+    asked_tick: float | None = None     # where it stood when what is served now was asked for
+
+    def beat_after_asking(self, beat: int) -> int:
+        """The tick one beat after what is served now was asked for."""
+        return int(self.tick if self.asked_tick is None else self.asked_tick) + beat
 
 
 class Shared:

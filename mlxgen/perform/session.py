@@ -64,6 +64,7 @@ class Session:
         self._posted_tick = 0                   # notes before it have been posted
         self._waiting: list[TimedNote] = []
         self._still_ids = 0                     # drawn since the clock last moved
+        self._resting = False                   # the buffer was full, and a beat of it is not played yet
         self.rules = replace(self.settings.rules, bias=self.rules.bias)     # density stays as it is turned
         self.answer = Answer(self, self.settings.listen)
         if self.answer.listening:
@@ -147,9 +148,16 @@ class Session:
         return False
 
     def _wants_more(self, position: Position) -> bool:
-        if self.context.now_ticks - position.tick >= self.settings.buffer_bars * self.bar:
-            return False
-        return self.context.ids_after(position.tick) < self.context.slack - 64
+        """Fill the buffer, rest until a beat of it has been played: steps in a row are twice as fast as
+        steps that each find the caches cold, and a turn is heard as soon as steps are fast.
+        """
+        full = self.settings.buffer_bars * self.bar
+        ahead = self.context.now_ticks - position.tick
+        if self._resting:
+            self._resting = ahead > full - min(self.beat, full / 4)
+        elif ahead >= full:
+            self._resting = True
+        return not self._resting and self.context.ids_after(position.tick) < self.context.slack - 64
 
     def _do_what_is_due(self, position: Position) -> None:
         """Changes that wait for a bar line: the clock must have reached it, and the playhead be near."""

@@ -19,7 +19,7 @@ from mlxgen.music.theory import Key
 from mlxgen.sampling.candidates import candidates, stop_after_bars
 from mlxgen.sampling.compiling import can_compile
 from mlxgen.sampling.engine import Engine
-from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet
+from mlxgen.sampling.rules import SOFT_RULES, RuleSet
 from mlxgen.sampling.sampler import SamplingParams, gumbel_noise, make_row_keys
 
 VOCAB = make_vocab()
@@ -62,7 +62,7 @@ def test_ahead_or_not_is_the_same():
     assert drawn(one, 60) == [other.step(ahead=False).ids[0] for _ in range(60)]
 
 
-@pytest.mark.parametrize("soft", [frozenset(), UPSTREAM_RULES])
+@pytest.mark.parametrize("soft", [frozenset(), SOFT_RULES])
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_batch_row_equals_single_run(rows, soft):
     rules = RuleSet(eos="mask", soft=soft)

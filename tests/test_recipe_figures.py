@@ -109,21 +109,22 @@ def test_cells_are_ranked_by_both_judges_and_the_winners_become_the_folder_s_def
     from weights.recipe.sweep import apply_defaults, ranked
 
     cells = [
-        {"temperature": 0.8, "min_p": 0.1, "soft": False, "score": 0.9, "distance": 0.3},
-        {"temperature": 0.9, "min_p": 0.1, "soft": False, "score": 0.8, "distance": 0.1},
-        {"temperature": 1.0, "min_p": 0.1, "soft": False, "score": 0.1, "distance": 0.2},
-        {"temperature": 1.0, "min_p": 0.1, "soft": True, "score": 0.95, "distance": 0.05},
+        {"temperature": 0.8, "min_p": 0.1, "soft_rules": "none", "score": 0.9, "distance": 0.3},
+        {"temperature": 0.9, "min_p": 0.1, "soft_rules": "none", "score": 0.8, "distance": 0.1},
+        {"temperature": 1.0, "min_p": 0.1, "soft_rules": "none", "score": 0.1, "distance": 0.2},
+        {"temperature": 1.0, "min_p": 0.1, "soft_rules": "all", "score": 0.95, "distance": 0.05},
     ]
     fugue = ranked(cells)
-    first, second = ((row["temperature"], row["soft"], row["rank"]) for row in fugue[:2])
-    assert (first, second) == ((1.0, True, 0), (0.9, False, 3))
+    first, second = ((row["temperature"], row["soft_rules"], row["rank"]) for row in fugue[:2])
+    assert (first, second) == ((1.0, "all", 0), (0.9, "none", 3))
     motet = ranked([{**row, "distance": row["temperature"], "score": -row["temperature"]} for row in cells])
     (tmp_path / "config.json").write_text(json.dumps({"generation": {"temperature": 1.1}, "dtype": "x"}))
     apply_defaults(tmp_path, {"fugue": fugue, "motet": motet})
     data = json.loads((tmp_path / "config.json").read_text())
     assert data["dtype"] == "x"
     orders = [order_for(form, data["generation"]) for form in ("fugue", "motet", "chorale")]
-    assert [(order.temperature, order.soft) for order in orders] == [(1.0, True), (0.8, False), (0.8, False)]
+    knobs = [(order.temperature, order.soft_rules) for order in orders]
+    assert knobs == [(1.0, "all"), (0.8, "none"), (0.8, "none")]
 
 
 # ---------------------------------------------------------------- controls

@@ -1,4 +1,4 @@
-"""What a prefix says about the music that follows: key, meter, form, number of voices, way of writing."""
+"""What a prefix says about the music that follows: key, meter, form, voices, way of writing, length."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from mlxgen.music.prompt import VOICES_OF_FORM, parse_meter
+from mlxgen.music.prompt import LENGTH_BARS, VOICES_OF_FORM, parse_meter
 from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 
 C_MAJOR = Key(0, "major")
+ANY_LENGTH = (1, 1 << 30)
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Context:
     form: str | None = None
     voices: int | None = None
     sequential: bool = False
+    length_bars: tuple[int, int] = ANY_LENGTH  # fewest and most
 
     def voice_count(self, vocab: Vocab) -> int:
         if self.voices is not None:
@@ -43,9 +45,16 @@ def _facts(vocab: Vocab) -> dict[int, dict]:
     for suffix, token in vocab.family("MODE_").items():
         if suffix.endswith("PART") and suffix[:-4].isdigit():
             facts[token] = {"voices": int(suffix[:-4])}
+    lengths = vocab.family("LENGTH_")
+    fewest = 1
+    for name, most in LENGTH_BARS.items():
+        if name.upper() in lengths:
+            last = name == next(reversed(LENGTH_BARS))
+            facts[lengths[name.upper()]] = {"length_bars": (fewest, ANY_LENGTH[1] if last else most)}
+        fewest = most + 1
     for suffix, token in vocab.family("ENCODE_").items():
         facts[token] = {"sequential": suffix == "SEQUENTIAL"}
-    facts[vocab["BOS"]] = {"form": None, "voices": None, "sequential": False}
+    facts[vocab["BOS"]] = {"form": None, "voices": None, "sequential": False, "length_bars": ANY_LENGTH}
     return facts
 
 

@@ -260,7 +260,7 @@ class Engine:
         The grammar finds its place again at their first BEAT; older notes still sounding are unknown.
         """
         columns = list(self._history)
-        start = RowState(self._last_row.context, *self._rules.begin(self._last_row.context))
+        start = self._rules.begin(self._last_row.context)
         rows = [self._rules.scan([column[row] for column in columns], start, keep=len(columns))
                 for row in range(self.batch)]
         self._states.clear()

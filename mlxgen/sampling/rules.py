@@ -1,4 +1,4 @@
-"""What may follow: the hard grammar with voice ranges, and upstream's soft rules, on raw logits.
+"""What may follow: the hard grammar with voice ranges, and soft rules, upstream's and ours, on raw logits.
 
 Everything a step needs is arrays: tables of the context (key, meter, form, way of writing, all read from the
 prefix ids), and a state of a few integers a row. Applying and advancing never ask the host for an id.
@@ -7,17 +7,27 @@ prefix ids), and a state of a few integers a row. Applying and advancing never a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
+from mlxgen.sampling.length import LengthTables, apply_length, make_length_tables
+from mlxgen.sampling.parallels import (
+    START_LANES,
+    LaneTables,
+    advance_lanes,
+    advance_lanes_row,
+    apply_parallels,
+    lane_facts,
+    make_lane_tables,
+)
 from mlxgen.sampling.registers import START_REGISTER, advance_register, advance_registers, pass_gates
 from mlxgen.sampling.soft import (
-    SOFT_RULES,
     START,
+    UPSTREAM_RULES,
     SoftTables,
     advance_soft,
     advance_soft_row,
@@ -25,9 +35,22 @@ from mlxgen.sampling.soft import (
     make_soft_tables,
 )
 
-EOS_POLICIES = ("allow", "mask", "ask")
+EOS_POLICIES = ("allow", "mask", "ask", "length")
 EOS_ASK_BIAS = 8.0  # logits: an end that may come, comes
-UPSTREAM_RULES = frozenset(SOFT_RULES)
+SOFT_RULES = (*UPSTREAM_RULES, "parallels")
+# what may stand for several names
+RULE_GROUPS = {"none": frozenset(), "upstream": frozenset(UPSTREAM_RULES), "all": frozenset(SOFT_RULES)}
+
+
+def soft_rules(text: str) -> frozenset[str]:
+    """'all', 'none', 'upstream,parallels' or 'repeat,pattern' -> names. ValueError for an unknown one."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    names = frozenset().union(*(RULE_GROUPS.get(word, {word}) for word in words))
+    unknown = names - frozenset(SOFT_RULES)
+    if unknown:
+        raise ValueError(f"soft rules {sorted(unknown)}: expected some of {', '.join(SOFT_RULES)}, or "
+                         f"{', '.join(RULE_GROUPS)}")
+    return names
 
 
 @dataclass(frozen=True)
@@ -35,9 +58,10 @@ class RuleSet:
     """Which rules hold.
 
     grammar: only ids that can follow, measures add up, no voice overlaps itself. ranges: the grammar's
-    pitches are those of each voice. soft: names out of SOFT_RULES (UPSTREAM_RULES is all of them).
+    pitches are those of each voice. soft: names out of SOFT_RULES.
     eos: "allow" an end after any note; "mask" it for ever; "ask" for one: it is pressed for, and comes
-    with the lowest voice on the first or the middle beat of a bar.
+    with the lowest voice on the first or the middle beat of a bar; "length": none before the fewest bars of
+    the prompt's LENGTH_, and from its most bars on it is pressed for, more with every bar.
     bias: (id, offset) pairs added to the logits; another bias compiles nothing anew.
     """
 
@@ -49,11 +73,13 @@ class RuleSet:
 
     def __post_init__(self):
         object.__setattr__(self, "soft", frozenset(self.soft))
-        unknown = self.soft - UPSTREAM_RULES
+        unknown = self.soft - frozenset(SOFT_RULES)
         if unknown:
             raise ValueError(f"soft rules {sorted(unknown)}: expected some of {', '.join(SOFT_RULES)}")
         if self.eos not in EOS_POLICIES:
             raise ValueError(f"eos {self.eos!r}: expected one of {', '.join(EOS_POLICIES)}")
+        if self.eos == "length" and not self.grammar:
+            raise ValueError("eos 'length': expected grammar True, which knows where a piece may end")
 
 
 @dataclass(frozen=True)
@@ -63,35 +89,41 @@ class RowState:
     context: Context
     place: int  # the grammar's state
     register: int
-    memory: tuple[int, ...]
+    memory: tuple[int, ...]  # of upstream's rules
+    lanes: tuple[int, ...]  # of the rule against parallels
+    bars: int  # bars begun
 
 
 class Rules:
     """A rule set over one vocabulary.
 
     `arrays` given to `apply` and `advance` are those of `make_arrays`; a state is a tuple of arrays, a row a
-    candidate: place (B,) int32 and register (B, 1) int64 of the grammar, memory (B, slots) int32 of the
-    soft rules, each only where such rules hold.
+    candidate: place (B,) int32 and register (B, 1) int64 of the grammar, memory (B, slots) int32 of
+    upstream's rules, lanes (B, 4) int32 of ours, bars (B, 1) int32, each only where such rules hold.
     """
 
     def __init__(self, vocab: Vocab, ruleset: RuleSet):
         self.vocab, self.ruleset = vocab, ruleset
+        self._upstream = ruleset.soft & frozenset(UPSTREAM_RULES)
         bias = [0.0] * len(vocab)
         for name in ("PAD", "BOS"):
             if name in vocab and ruleset.grammar:
                 bias[vocab[name]] = -mx.inf
-        bias[vocab["EOS"]] = {"allow": 0.0, "mask": -mx.inf, "ask": EOS_ASK_BIAS}[ruleset.eos]
+        bias[vocab["EOS"]] = {"mask": -mx.inf, "ask": EOS_ASK_BIAS}.get(ruleset.eos, 0.0)
         for token, offset in ruleset.bias:
             if not 0 <= token < len(vocab):
                 raise ValueError(f"bias: id {token}; expected 0 to {len(vocab) - 1}")
             bias[token] += offset
         self._bias = mx.array([bias])  # (1, V)
         self._tables: dict[Context, tuple] = {}
+        kept = {"place": ruleset.grammar, "register": ruleset.grammar, "memory": bool(self._upstream),
+                "lanes": "parallels" in ruleset.soft, "bars": ruleset.eos == "length"}
+        self._parts = tuple(name for name, needed in kept.items() if needed)
 
     @property
     def key(self) -> tuple:
         """What a compiled step depends on besides arrays and shapes."""
-        return self.ruleset.grammar, self.ruleset.soft
+        return self.ruleset.grammar, self.ruleset.soft, self.ruleset.eos == "length"
 
     # on the host: reading a context
 
@@ -102,91 +134,102 @@ class Rules:
         """
         context = read_context(ids, self.vocab, before.context if before else None)
         moves = make_grammar(self.vocab, context, self.ruleset.ranges).moves
-        place, register, memory = self._carry_over(before, context) if before else self.begin(context)
+        facts, bar = lane_facts(self.vocab, context), self.vocab["BAR"]
+        row = self._carry_over(before, context) if before else self.begin(context)
         states = []
         for index, token in enumerate(ids):
-            move = int(moves[place, token])
-            place, register = move & 0xFFFF, advance_register(register, move)
-            memory = advance_soft_row(memory, token, self.vocab)
+            move = int(moves[row.place, token])
+            row = RowState(context, move & 0xFFFF, advance_register(row.register, move),
+                           advance_soft_row(row.memory, token, self.vocab),
+                           advance_lanes_row(row.lanes, facts[token]), row.bars + (token == bar))
             if len(ids) - index <= keep:
-                states.append(RowState(context, place, register, memory))
+                states.append(row)
         return states
 
-    def begin(self, context: Context) -> tuple[int, int, tuple[int, ...]]:
-        """Place, register and memory before the first id."""
+    def begin(self, context: Context) -> RowState:
+        """Before the first id."""
         grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
-        return grammar.start, START_REGISTER, START
+        return RowState(context, grammar.start, START_REGISTER, START, START_LANES, 0)
 
-    def _carry_over(self, before: RowState, context: Context) -> tuple[int, int, tuple[int, ...]]:
+    def _carry_over(self, before: RowState, context: Context) -> RowState:
         """The same place under another context; where the tables differ in shape, the start of a bar."""
         old = make_grammar(self.vocab, before.context, self.ruleset.ranges)
         new = make_grammar(self.vocab, context, self.ruleset.ranges)
         if old.moves.shape == new.moves.shape:
-            return before.place, before.register, before.memory
-        return new.start, START_REGISTER, before.memory
+            return replace(before, context=context)
+        return replace(before, context=context, place=new.start, register=START_REGISTER)
 
     def make_state(self, rows: Iterable[RowState]) -> tuple[mx.array, ...]:
         rows = list(rows)
-        state = ()
-        if self.ruleset.grammar:
-            state += (mx.array([row.place for row in rows], dtype=mx.int32),
-                      mx.array([[row.register] for row in rows], dtype=mx.int64))
-        if self.ruleset.soft:
-            state += (mx.array([row.memory for row in rows], dtype=mx.int32),)
-        return state
+        make = {"place": lambda: mx.array([row.place for row in rows], dtype=mx.int32),
+                "register": lambda: mx.array([[row.register] for row in rows], dtype=mx.int64),
+                "memory": lambda: mx.array([row.memory for row in rows], dtype=mx.int32),
+                "lanes": lambda: mx.array([row.lanes for row in rows], dtype=mx.int32),
+                "bars": lambda: mx.array([[row.bars] for row in rows], dtype=mx.int32)}
+        return tuple(make[name]() for name in self._parts)
 
     def read_state(self, state: tuple[mx.array, ...], context: Context, row: int = 0) -> RowState:
         """A row of arrays as plain integers; a part that no rule kept stands at its beginning."""
-        place, register, memory = self.begin(context)
-        if self.ruleset.grammar:
-            place, register = state[0][row].item(), state[1][row].item()
-        if self.ruleset.soft:
-            memory = tuple(state[-1][row].tolist())
-        return RowState(context, place, register, memory)
+        kept = {name: array[row].tolist() for name, array in zip(self._parts, state, strict=True)}
+        for name in ("register", "bars"):
+            if name in kept:
+                (kept[name],) = kept[name]
+        for name in ("memory", "lanes"):
+            if name in kept:
+                kept[name] = tuple(kept[name])
+        return replace(self.begin(context), **kept)
 
     # on the device
 
-    def make_arrays(self, context: Context) -> tuple[mx.array, ...]:
+    def make_arrays(self, context: Context) -> tuple:
         """Tables for `apply` and `advance`, for one context; kept for the next call."""
         if context not in self._tables:
-            arrays: tuple[mx.array, ...] = (self._bias,)
-            if self.ruleset.grammar:
-                grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
-                ask = self.ruleset.eos == "ask"
-                arrays += (mx.array(grammar.gates_ask if ask else grammar.gates),
-                           mx.array(grammar.moves.reshape(-1)))
-            if self.ruleset.soft:
-                arrays += make_soft_tables(self.vocab, context)
-            self._tables[context] = arrays
+            grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
+            ask = self.ruleset.eos == "ask"
+            make = {"place": lambda: mx.array(grammar.gates_ask if ask else grammar.gates),
+                    "register": lambda: mx.array(grammar.moves.reshape(-1)),
+                    "memory": lambda: make_soft_tables(self.vocab, context),
+                    "lanes": lambda: make_lane_tables(self.vocab, context),
+                    "bars": lambda: make_length_tables(self.vocab, context, grammar)}
+            self._tables[context] = (self._bias, *(make[name]() for name in self._parts))
         return self._tables[context]
 
-    def apply(self, logits: mx.array, state: tuple[mx.array, ...], arrays: tuple[mx.array, ...]) -> mx.array:
+    def apply(self, logits: mx.array, state: tuple[mx.array, ...], arrays: tuple) -> mx.array:
         """(B, V) raw logits -> (B, V), forbidden ids at -inf. Pure."""
+        held, tables = self._named(state), self._named(arrays[1:])
         allowed = logits + arrays[0]
-        if self.ruleset.grammar:
-            gates = mx.take(arrays[1], state[0], axis=0)  # (B, V)
-            allowed = mx.where(pass_gates(gates, state[1]), allowed, -mx.inf)
-        if self.ruleset.soft:
-            softened = apply_soft(allowed, state[-1], self._soft(arrays), self.ruleset.soft)
-            if self.ruleset.grammar:  # what the grammar leaves is never taken away altogether
+        if "lanes" in held:
+            allowed = apply_parallels(allowed, held["lanes"], LaneTables(*tables["lanes"]))
+        if "bars" in held:
+            allowed = apply_length(allowed, held["bars"], held["place"], LengthTables(*tables["bars"]))
+        if "place" in held:
+            gates = mx.take(tables["place"], held["place"], axis=0)  # (B, V)
+            allowed = mx.where(pass_gates(gates, held["register"]), allowed, -mx.inf)
+        if "memory" in held:
+            softened = apply_soft(allowed, held["memory"], SoftTables(*tables["memory"]), self._upstream)
+            if "place" in held:  # what the grammar leaves is never taken away altogether
                 empty = mx.max(softened, axis=-1, keepdims=True) == -mx.inf
                 softened = mx.where(empty, allowed, softened)
             return softened
         return allowed
 
-    def advance(self, state: tuple[mx.array, ...], ids: mx.array,
-                arrays: tuple[mx.array, ...]) -> tuple[mx.array, ...]:
+    def advance(self, state: tuple[mx.array, ...], ids: mx.array, arrays: tuple) -> tuple[mx.array, ...]:
         """The state after one more id a row; ids (B, 1). Pure."""
-        new: tuple[mx.array, ...] = ()
-        if self.ruleset.grammar:
-            move = mx.take(arrays[2], state[0][:, None] * len(self.vocab) + ids)  # (B, 1)
-            new += ((move & 0xFFFF).astype(mx.int32).squeeze(-1), advance_registers(state[1], move))
-        if self.ruleset.soft:
-            new += (advance_soft(state[-1], ids, self._soft(arrays)),)
-        return new
+        held, tables = self._named(state), self._named(arrays[1:])
+        if "place" in held:
+            move = mx.take(tables["register"], held["place"][:, None] * len(self.vocab) + ids)  # (B, 1)
+            held["place"] = (move & 0xFFFF).astype(mx.int32).squeeze(-1)
+            held["register"] = advance_registers(held["register"], move)
+        if "memory" in held:
+            held["memory"] = advance_soft(held["memory"], ids, SoftTables(*tables["memory"]))
+        if "lanes" in held:
+            held["lanes"] = advance_lanes(held["lanes"], ids, LaneTables(*tables["lanes"]))
+        if "bars" in held:
+            held["bars"] = held["bars"] + (ids == LengthTables(*tables["bars"]).bar)
+        return tuple(held.values())
 
-    def _soft(self, arrays: tuple[mx.array, ...]) -> SoftTables:
-        return SoftTables(*arrays[3 if self.ruleset.grammar else 1:])
+    def _named(self, parts: Iterable) -> dict:
+        return dict(zip(self._parts, parts, strict=True))
 
 
 def make_rules(vocab: Vocab, ruleset: RuleSet) -> Rules:

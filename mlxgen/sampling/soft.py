@@ -27,7 +27,7 @@ from mlxgen.sampling.ranges import upstream_range
 # separator  no VOICE_SEP before four notes
 # lockstep   fugues: pressure against more than two attacks at one instant
 # coverage   no EOS before every voice has sounded, and +1.5 for the voices that have not
-SOFT_RULES = ("range", "chromatic", "repeat", "pattern", "special", "separator", "lockstep", "coverage")
+UPSTREAM_RULES = ("range", "chromatic", "repeat", "pattern", "special", "separator", "lockstep", "coverage")
 
 RECENT = 6
 # what a row remembers: the last six ids (-1: none), then these

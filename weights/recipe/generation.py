@@ -37,7 +37,8 @@ class Order:
     form: str
     temperature: float = 0.9
     min_p: float = 0.03
-    soft: bool = False
+    soft_rules: str = "none"
+    eos: str = "length"  # ends inside the bars of the prompt's length; "allow": wherever the model likes
     max_tokens: int = 1200
     bars: int = 0  # stop after so many bars; 0: when the piece ends
     words: dict[str, str | int] = field(default_factory=dict)
@@ -50,15 +51,15 @@ class Order:
 def order_for(form: str, defaults: dict, **changes) -> Order:
     """An order at a folder's generation defaults: those of the form, else the folder's, else the engine's."""
     knobs = {**defaults, **defaults.get("forms", {}).get(form, {})}
-    chosen = {name: knobs[name] for name in ("temperature", "min_p") if name in knobs}
-    return Order(form, **{**chosen, "soft": knobs.get("soft_rules") == "all", **changes})
+    chosen = {name: knobs[name] for name in ("temperature", "min_p", "soft_rules") if name in knobs}
+    return Order(form, **{**chosen, **changes})
 
 
 def generate(model, vocab: Vocab, order: Order, key: Key, seeds: list[int]) -> list[dict]:
     """One row a seed: ids with the prompt, the sum of logprobs, and how it ended."""
     from mlxgen.sampling.candidates import candidates, stop_after_bars
     from mlxgen.sampling.engine import Engine
-    from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet
+    from mlxgen.sampling.rules import RuleSet, soft_rules
     from mlxgen.sampling.sampler import SamplingParams
 
     prompt = make_prompt(order.conditioning(), key, vocab)
@@ -66,7 +67,7 @@ def generate(model, vocab: Vocab, order: Order, key: Key, seeds: list[int]) -> l
         model,
         vocab,
         params=SamplingParams(temperature=order.temperature, min_p=order.min_p),
-        rules=RuleSet(soft=UPSTREAM_RULES if order.soft else frozenset()),
+        rules=RuleSet(soft=soft_rules(order.soft_rules), eos=order.eos),
         seed=seeds[0],
     )
     engine.prefill(prompt)

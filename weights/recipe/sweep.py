@@ -1,11 +1,11 @@
-"""How to draw: temperature x min-p x soft rules, a form at a time, judged twice.
+"""How to draw: temperature x min-p x sets of soft rules, a form at a time, judged twice.
 
     python -m weights.recipe.sweep --model FOLDER --work DIR --out DIR [--forms F ...] [--count 16] [--apply]
 
 Each cell generates `--count` pieces of `--bars` bars, half in major, and is judged by `mlxgen.score`
 (median composite) and by a judge that nothing is selected with: the distance of distances.py between the
 cell's pieces and held-out real ones of the form. The lowest sum of ranks under both wins, of two equals the
-one without soft rules. `--apply` writes the winners into the folder's config.json as its `generation`
+one with fewer soft rules. `--apply` writes the winners into the folder's config.json as its `generation`
 defaults. Cells in DIR are not made again.
 """
 
@@ -28,7 +28,8 @@ from .samples import SAMPLE_FORMS, real_rows, row_piece
 
 TEMPERATURES = (0.8, 0.9, 1.0)
 MIN_PS = (0.03, 0.1)
-SOFT = (False, True)
+WITHOUT_COVERAGE = "range,chromatic,repeat,pattern,special,separator,lockstep,parallels"
+SOFT_SETS = {"none": "none", "parallels": "parallels", "all": "all", "no-coverage": WITHOUT_COVERAGE}
 MAX_TOKENS = 900
 
 
@@ -49,15 +50,15 @@ def ranked(rows: list[dict]) -> list[dict]:
     placed = [
         {**row, "rank": by_score.index(index) + by_distance.index(index)} for index, row in enumerate(rows)
     ]
-    return sorted(placed, key=lambda row: (row["rank"], row["soft"]))
+    return sorted(placed, key=lambda row: (row["rank"], len(row["soft_rules"])))
 
 
 def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, count: int, bars: int) -> list[dict]:
     """One row a cell: knobs, median composite, distance, share of ranks."""
     rows = []
-    for temperature, min_p, soft in product(TEMPERATURES, MIN_PS, SOFT):
-        order = Order(form, temperature, min_p, soft, max_tokens=MAX_TOKENS, bars=bars)
-        name = f"sweep.{form}.{temperature}.{min_p}.{'soft' if soft else 'plain'}.jsonl"
+    for temperature, min_p, (name, soft_rules) in product(TEMPERATURES, MIN_PS, SOFT_SETS.items()):
+        order = Order(form, temperature, min_p, soft_rules, "allow", max_tokens=MAX_TOKENS, bars=bars)
+        name = f"sweep.{form}.{temperature}.{min_p}.{name}.jsonl"
         made = generate_to(out / name, model, vocab, order, count, batch=-(-count // 2))
         pieces = [piece for piece in pieces_of(made, vocab) if piece.note_count >= 8]
         rows.append(
@@ -65,7 +66,7 @@ def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, count: int, 
                 "form": form,
                 "temperature": temperature,
                 "min_p": min_p,
-                "soft": soft,
+                "soft_rules": soft_rules,
                 **judge_cell(pieces, real),
             }
         )
@@ -74,8 +75,7 @@ def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, count: int, 
 
 def knobs(row: dict) -> dict[str, float | str]:
     """A cell as config.json says it."""
-    soft = "all" if row["soft"] else "none"
-    return {"temperature": row["temperature"], "min_p": row["min_p"], "soft_rules": soft}
+    return {name: row[name] for name in ("temperature", "min_p", "soft_rules")}
 
 
 def apply_defaults(folder: Path, tables: dict[str, list[dict]]) -> None:

@@ -1,0 +1,117 @@
+"""A soft rule of ours: two voices a fifth, an octave or a unison apart do not move so that they are so again.
+
+A voice is one integer, its lane: the pitch it sings, the pitch it sang when the clock last stood still, the
+pitch being spelled, and whether it is the voice being written. Voices are written one after another within an
+instant, so when one chooses its degree, those that moved before it at this instant are known: their two
+pitches differ. A lane forgets nothing at a rest: a voice is compared with what it sang last.
+
+The rule is a bias, not a mask: where everything else is worse, a parallel stands.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from mlxgen.music.theory import SCALES
+from mlxgen.music.vocab import Vocab
+from mlxgen.sampling.context import Context
+from mlxgen.sampling.grammar import MAX_VOICES
+
+BIAS = -8.0  # logits: leaves about as many as real chorales have
+PERFECT = (0, 7)  # semitones within the octave
+
+# a lane: pitch (7 bits, 0: none yet), pitch before (7), pitch being spelled (8), voice being written (1)
+BEFORE, SPELLED, WRITTEN = 7, 14, 22
+_PITCH, _SPELLED = 127, 255
+START_LANES = (0,) * MAX_VOICES
+
+# what an id does: voice number (3 bits), flags, and from bit 8 the semitones that it adds, with their sign
+VOICE, SINGS, OPENS, SHIFTS = 7, 8, 16, 32
+SEMITONES = 8
+
+
+class LaneTables(NamedTuple):
+    """What the rule knows of the ids of one context."""
+
+    facts: mx.array  # (V,) int32
+    numbers: mx.array  # (4,) int32: 1 to 4
+    bias: mx.array
+
+
+@lru_cache(maxsize=16)
+def lane_facts(vocab: Vocab, context: Context) -> tuple[int, ...]:
+    """What each id does to the lanes. A degree counts from below the tonic, so that no flat is negative."""
+    scale, facts = SCALES[context.key.mode], []
+    for name in vocab.names:
+        family, _, suffix = name.partition("_")
+        number = int(suffix) if suffix.isdigit() else 0
+        if family == "VOICE" and 0 < number <= MAX_VOICES:
+            facts.append(number | OPENS)
+        elif family == "OCT":
+            facts.append(OPENS | 12 * number + context.key.root + 1 << SEMITONES)
+        elif family == "DEG":
+            facts.append(SINGS | scale[number - 1] - 1 << SEMITONES)
+        elif family == "Pitch":
+            facts.append(SINGS | number << SEMITONES)
+        elif name in ("SHARP", "FLAT"):
+            facts.append((1 if name == "SHARP" else -1) << SEMITONES)
+        else:
+            facts.append(SHIFTS if family == "TimeShift" else 0)
+    return tuple(facts)
+
+
+def make_lane_tables(vocab: Vocab, context: Context) -> LaneTables:
+    return LaneTables(mx.array(lane_facts(vocab, context), dtype=mx.int32),
+                      mx.arange(1, MAX_VOICES + 1, dtype=mx.int32), mx.array(BIAS))
+
+
+def apply_parallels(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.array:
+    """(B, V) logits and (B, 4) lanes -> (B, V), degrees that would make parallels biased."""
+    lanes = lanes[:, :, None]  # (B, 4, 1)
+    now, before, written = lanes & _PITCH, lanes >> BEFORE & _PITCH, lanes >> WRITTEN
+    own = mx.max(before * written, axis=1, keepdims=True)  # (B, 1, 1)
+    distance = mx.abs(own - before) % 12
+    moved = (own > 0) & (before > 0) & (now != before)
+    watched = mx.where(moved & ((distance == PERFECT[0]) | (distance == PERFECT[1])), distance, -1)
+    pitch = (lanes >> SPELLED & _SPELLED) + (tables.facts >> SEMITONES)  # (B, 4, V)
+    sings = (tables.facts & SINGS) != 0
+    again = sings & (pitch != own) & (mx.abs(pitch - now) % 12 == watched)
+    return logits + mx.where(mx.any(again, axis=1), tables.bias, 0.0)
+
+
+def advance_lanes(lanes: mx.array, ids: mx.array, tables: LaneTables) -> mx.array:
+    """(B, 4) lanes after one more id a row; ids (B, 1)."""
+    fact = mx.take(tables.facts, ids)
+    now, before = lanes & _PITCH, lanes >> BEFORE & _PITCH
+    spelled, written = lanes >> SPELLED & _SPELLED, lanes >> WRITTEN
+    voice, semitones, sings = fact & VOICE, fact >> SEMITONES, (fact & SINGS) != 0
+    written = mx.where(voice > 0, (tables.numbers == voice).astype(mx.int32), written)
+    sung = mx.clip(spelled + semitones, 1, _PITCH)
+    spelled = mx.where((fact & OPENS) != 0, 0, spelled) + mx.where(sings, 0, semitones)
+    before = mx.where((fact & SHIFTS) != 0, now, before)
+    now = mx.where(sings & (written != 0), sung, now)
+    return now | before << BEFORE | (spelled & _SPELLED) << SPELLED | written << WRITTEN
+
+
+def advance_lanes_row(lanes: tuple[int, ...], fact: int) -> tuple[int, ...]:
+    """The same for one row in plain integers, given what the id does (`lane_facts`)."""
+    voice, semitones = fact & VOICE, fact >> SEMITONES
+    new = []
+    for number, lane in enumerate(lanes, start=1):
+        now, before = lane & _PITCH, lane >> BEFORE & _PITCH
+        spelled, written = lane >> SPELLED & _SPELLED, lane >> WRITTEN
+        if voice:
+            written = int(number == voice)
+        if fact & SHIFTS:
+            before = now
+        if fact & SINGS and written:
+            now = min(max(spelled + semitones, 1), _PITCH)
+        if fact & OPENS:
+            spelled = 0
+        if not fact & SINGS:
+            spelled += semitones
+        new.append(now | before << BEFORE | (spelled & _SPELLED) << SPELLED | written << WRITTEN)
+    return tuple(new)

@@ -1,0 +1,163 @@
+"""The rule against parallels and the length of pieces, judged on decoded music, notes counted one by one."""
+
+from __future__ import annotations
+
+import itertools
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from tiny import make_vocab
+
+from mlxgen.music.decode import decode
+from mlxgen.music.prompt import LENGTH_BARS, Conditioning, make_prompt
+from mlxgen.music.theory import Key, beat_ticks
+from mlxgen.sampling import parallels
+from mlxgen.sampling.rules import SOFT_RULES, UPSTREAM_RULES, RuleSet, make_rules, soft_rules
+
+IDS = 1500
+SETTINGS = [("scale_degree", "chorale", (4, 4), Key(0, "major")),
+            ("scale_degree", "quartet", (6, 8), Key(11, "minor")),
+            ("absolute", "trio_sonata", (3, 4), Key(6, "minor")),
+            ("scale_degree", "invention", (4, 4), Key(3, "major"))]
+
+
+def walk(rules, prompt, count, seeds, peak=2.0):
+    """`count` ids a row drawn from random logits under the rules: together, and the states after the last."""
+    (row,) = rules.scan(prompt)
+    state = tuple(mx.repeat(array, len(seeds), axis=0) for array in rules.make_state([row]))
+    arrays, columns = rules.make_arrays(row.context), []
+    noise = [np.random.default_rng(seed).normal(0, peak, (count, 1, len(rules.vocab))) for seed in seeds]
+    logits = mx.array(np.concatenate(noise, axis=1), dtype=mx.float32)  # (count, rows, V)
+    advance = mx.compile(lambda logits, state: _turn(rules, logits, state, arrays))
+    for place in range(count):
+        drawn, state = advance(logits[place], state)
+        columns.append(drawn)
+    return mx.concatenate(columns, axis=1).tolist(), state
+
+
+def in_chords(vocab, meter):
+    """A bias under which every voice attacks on every beat."""
+    beat = str(beat_ticks(meter))
+    voices = tuple((vocab[f"VOICE_{number}"], 100.0 - 20 * number) for number in range(1, 5))
+    others = [token for prefix in ("Dur_", "TimeShift_") for ticks, token in vocab.family(prefix).items()
+              if ticks != beat]
+    return (*voices, *((token, -40.0) for token in (*others, vocab["SUBJECT_START"])))
+
+
+def _turn(rules, logits, state, arrays):
+    drawn = mx.argmax(rules.apply(logits, state, arrays), axis=-1, keepdims=True).astype(mx.int32)
+    return drawn, rules.advance(state, drawn, arrays)
+
+
+def count_parallels(piece):
+    """Pairs of voices that attack new pitches together, a perfect interval after the same one."""
+    found = 0
+    for upper, lower in itertools.combinations(piece.voices, 2):
+        for one, other in itertools.product(itertools.pairwise(upper), itertools.pairwise(lower)):
+            (a, b), (c, d) = one, other
+            touching = a.end_ticks == b.start_ticks == d.start_ticks == c.end_ticks
+            moves = a.pitch != b.pitch and c.pitch != d.pitch
+            before, after = abs(a.pitch - c.pitch) % 12, abs(b.pitch - d.pitch) % 12
+            found += touching and moves and before == after and after in (0, 7)
+    return found
+
+
+def prompt_of(form, meter, key, vocab, **words):
+    return make_prompt(Conditioning(form=form, meter=meter, **words), key, vocab)
+
+
+@pytest.mark.parametrize("kind, form, meter, key", SETTINGS, ids=lambda value: str(value))
+def test_parallels_become_rare(kind, form, meter, key, monkeypatch):
+    """As a ban: none but where an octave chosen before holds no other degree. Without it many."""
+    vocab = make_vocab(kind)
+    prompt = prompt_of(form, meter, key, vocab)
+    counts = []
+    for soft in ((), ("parallels",)):
+        monkeypatch.setattr(parallels, "BIAS", -1000.0)
+        rules = make_rules(vocab, RuleSet(eos="mask", soft=soft, bias=in_chords(vocab, meter)))
+        rows, _ = walk(rules, prompt, IDS, range(6))
+        counts.append(sum(count_parallels(decode([*prompt, *ids], vocab)) for ids in rows))
+    assert counts[0] > 15 and counts[1] <= (0 if kind == "absolute" else counts[0] / 5)
+
+
+def test_hand_computed_case():
+    """The bass may not follow the tenor in fifths, nor the soprano in octaves."""
+    vocab = make_vocab()
+    rules = make_rules(vocab, RuleSet(soft={"parallels"}))
+    prompt = prompt_of("chorale", (4, 4), Key(0, "major"), vocab)
+    names = ("VOICE_1 OCT_6 DEG_1 Dur_480 VOICE_3 OCT_4 DEG_5 Dur_480 VOICE_4 OCT_4 DEG_1 Dur_480 "
+             "TimeShift_480 BEAT_2 "
+             "VOICE_1 OCT_6 DEG_2 Dur_480 VOICE_3 OCT_4 DEG_6 Dur_480 VOICE_4 OCT_4")
+    (row,) = rules.scan([*prompt, *(vocab[name] for name in names.split())])
+    arrays, state = rules.make_arrays(row.context), rules.make_state([row])
+    plain = make_rules(vocab, RuleSet())
+    logits = mx.zeros((1, len(vocab)))
+    shift = rules.apply(logits, state, arrays) - plain.apply(logits, state[:2], plain.make_arrays(row.context))
+    moved = {vocab.name(token) for token, value in enumerate(shift[0].tolist()) if value == parallels.BIAS}
+    assert moved == {"DEG_2"}  # D: an octave below D again, and a fifth below A again
+
+
+@pytest.mark.parametrize("soft", [{"parallels"}, set(SOFT_RULES)], ids=["alone", "all"])
+def test_carried_state_equals_scan(soft):
+    """What the device carried along for a row is what a scan of its ids finds; rows do not mix."""
+    vocab = make_vocab()
+    rules = make_rules(vocab, RuleSet(eos="length", soft=soft))
+    prompt = prompt_of("fugue", (3, 4), Key(7, "minor"), vocab, length_bars=64)
+    rows, state = walk(rules, prompt, 300, (3, 4, 5))
+    for number, ids in enumerate(rows):
+        (row,) = rules.scan([*prompt, *ids])
+        kept = rules.read_state(rules.make_state([row]), row.context)
+        assert rules.read_state(state, row.context, number) == kept
+        assert walk(rules, prompt, 300, (3 + number,))[0] == [ids]
+    (begun,) = rules.scan([*prompt, *rows[0][:100]])  # a prefill in two parts
+    assert rules.scan(rows[0][100:], begun) == rules.scan([*prompt, *rows[0]])
+
+
+def test_hard_rules_carry_nothing_for_it():
+    vocab = make_vocab()
+    (row,) = make_rules(vocab, RuleSet()).scan(prompt_of("chorale", (4, 4), Key(0, "major"), vocab))
+    assert len(make_rules(vocab, RuleSet()).make_state([row])) == 2
+    assert len(make_rules(vocab, RuleSet(soft={"parallels"})).make_state([row])) == 3
+
+
+@pytest.mark.parametrize("word", ["short", "medium"])
+def test_length_bounds_hold(word):
+    """A walk that would end at once ends inside the prompt's bars; one that never would, soon after them."""
+    vocab = make_vocab()
+    most = LENGTH_BARS[word]
+    fewest = 1 if word == "short" else LENGTH_BARS["short"] + 1
+    prompt = prompt_of("invention", (2, 4), Key(0, "major"), vocab, length_bars=most)
+    for offset, low, high in ((50.0, fewest, fewest), (-6.0, most, most + 8)):
+        bias = (*in_chords(vocab, (2, 4)), (vocab["EOS"], offset))
+        rules = make_rules(vocab, RuleSet(eos="length", bias=bias))
+        rows, _ = walk(rules, prompt, 40 * most, (1, 2), peak=1.0)
+        for ids in rows:
+            assert vocab["EOS"] in ids
+            bars = 1 + ids[:ids.index(vocab["EOS"])].count(vocab["BAR"])
+            assert low <= bars <= high, (offset, bars)
+
+
+def test_no_length_in_the_prompt_is_no_limit():
+    vocab = make_vocab()
+    prompt = [token for token in prompt_of("chorale", (4, 4), Key(0, "major"), vocab)
+              if not vocab.name(token).startswith("LENGTH_")]
+    names = "VOICE_4 OCT_4 DEG_1 Dur_480"
+    ids = [*prompt, *([vocab["BAR"], vocab["BEAT_1"]] * 500), *(vocab[name] for name in names.split())]
+    for eos in ("allow", "length"):
+        rules = make_rules(vocab, RuleSet(eos=eos))
+        (row,) = rules.scan(ids)
+        arrays = rules.make_arrays(row.context)
+        logits = rules.apply(mx.zeros((1, len(vocab))), rules.make_state([row]), arrays)
+        assert logits[0, vocab["EOS"]].item() == 0
+
+
+def test_names_and_groups():
+    assert soft_rules("none") == frozenset() and soft_rules("upstream") == frozenset(UPSTREAM_RULES)
+    assert soft_rules("all") == frozenset(SOFT_RULES)
+    assert soft_rules("repeat, parallels") == {"repeat", "parallels"}
+    assert soft_rules("upstream,parallels") == frozenset(SOFT_RULES)
+    with pytest.raises(ValueError, match="parallel'.*parallels.*upstream"):
+        soft_rules("parallel")
+    with pytest.raises(ValueError, match="grammar"):
+        RuleSet(grammar=False, eos="length")

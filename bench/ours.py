@@ -76,7 +76,7 @@ class Ours:
         decode_s = time.perf_counter() - begun
         peak = mx.get_peak_memory() - resting
         config = self.model.config
-        token_bytes = config.num_layers * config.num_kv_heads * self.model.cache_dtype.size * (
+        token_bytes = config.num_layers * config.num_kv_heads * mx.float32.size * (
             self.model.positions.width + self.model.value_width)
         return {"prefill_s": prefill_s, "decode_s": decode_s,
                 "tokens": sum(len(candidate.ids) for candidate in found), "peak_bytes": peak,

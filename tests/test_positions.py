@@ -14,9 +14,14 @@ from tiny_models import make_config
 from mlxgen.model.positions import make_beta, make_positions
 
 
+def place(positions, x: mx.array, rows: mx.array) -> mx.array:
+    """(..., T, heads, D) at their positions: (..., T, heads, width)."""
+    return positions.place(x[..., None, :, None], rows).reshape(*x.shape[:-1], -1)
+
+
 def score(positions, q, k, at_query: int, at_key: int) -> float:
-    query = positions.apply(mx.array(q)[None, None, None], positions.make_rows([at_query]))
-    key = positions.apply(mx.array(k)[None, None, None], positions.make_rows([at_key]))
+    query = place(positions, mx.array(q)[None, None, None], positions.make_rows([at_query]))
+    key = place(positions, mx.array(k)[None, None, None], positions.make_rows([at_key]))
     return float((query * key).sum())
 
 
@@ -53,7 +58,7 @@ def test_pope_by_hand():
     """Two dimensions, theta 100: w = 1, 0.1."""
     config = make_config("pope-mha", embed_dim=4, num_heads=2, num_kv_heads=2, rope_theta=100.0)
     positions = make_positions(config)
-    placed = np.array(positions.apply(mx.array([[[[0.0, 1.0]]]]), positions.make_rows([2])))[0, 0, 0]
+    placed = np.array(place(positions, mx.array([[[[0.0, 1.0]]]]), positions.make_rows([2])))[0, 0, 0]
     a, b = math.log(2), math.log(1 + math.e)
     expected = [a * math.cos(2), b * math.cos(0.2), a * math.sin(2), b * math.sin(0.2)]
     assert placed == pytest.approx(expected, abs=1e-6)
@@ -63,7 +68,7 @@ def test_pope_by_hand():
 def test_rope_turns_first_half_with_second():
     config = make_config("rope-mha", embed_dim=8, num_heads=2, num_kv_heads=2, rope_theta=100.0)
     positions = make_positions(config)
-    placed = positions.apply(mx.array([[[[1.0, 0.0, 0.0, 1.0]]]]), positions.make_rows([1]))
+    placed = place(positions, mx.array([[[[1.0, 0.0, 0.0, 1.0]]]]), positions.make_rows([1]))
     expected = [math.cos(1), -math.sin(0.1), math.sin(1), math.cos(0.1)]
     assert np.array(placed)[0, 0, 0] == pytest.approx(expected, abs=1e-6)
 
@@ -72,9 +77,9 @@ def test_rope_turns_first_half_with_second():
 def test_turning_a_key_is_placing_it_later(kind):
     positions = make_positions(make_config(kind))
     x = mx.array(np.random.default_rng(0).normal(size=(1, 5, 3, 8)).astype(np.float32))
-    placed = positions.apply(x, positions.make_rows(range(5))).swapaxes(1, 2)
+    placed = place(positions, x, positions.make_rows(range(5))).swapaxes(1, 2)
     turned = positions.turn(placed, positions.make_rows([10**12]))
-    later = positions.apply(x, positions.make_rows(range(10**12, 10**12 + 5))).swapaxes(1, 2)
+    later = place(positions, x, positions.make_rows(range(10**12, 10**12 + 5))).swapaxes(1, 2)
     assert float(mx.abs(turned - later).max()) < 1e-6
 
 
@@ -83,9 +88,9 @@ def test_drope_keeps_the_activation_and_the_scale():
     x = mx.array([[[[-1.0, 0.5]]]])
     rows = pope.make_rows([7])
     assert rows.shape == (1, 2, 0)
-    assert np.allclose(np.array(pope.apply(x, rows)), np.log1p(np.exp(np.array(x))), atol=1e-6)
+    assert np.allclose(np.array(place(pope, x, rows)), np.log1p(np.exp(np.array(x))), atol=1e-6)
     assert pope.scale == pytest.approx(16**-0.5)
-    assert np.array_equal(np.array(rope.apply(x, rows)), np.array(x))
+    assert np.array_equal(np.array(place(rope, x, rows)), np.array(x))
 
 
 def test_beta_grows_past_the_training_length_only():

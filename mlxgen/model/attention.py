@@ -1,4 +1,4 @@
-"""Attention over several stretches of keys, merged exactly.
+"""Attention over several stretches of keys, merged exactly, in float32.
 
 A stretch (`Part`) is a context that all rows share, the rows' own tokens, or a block being written. Each
 gives its own maximum m and weighted values o with their sum l; the whole is sum(w o) / sum(w l) with w =
@@ -62,7 +62,7 @@ def heads_first(keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
 
 
 def attend_block(queries: mx.array, parts: list[Part], scale: float, ones: int | None) -> mx.array:
-    """Several tokens a row: queries (B, T, Hkv, Dk, G) float32 -> (B, T, H * Dv) in the dtype of the values.
+    """Several tokens a row: queries (B, T, Hkv, Dk, G) -> (B, T, H * Dv).
 
     Masks have T * G columns, the G of a token together. ones: the column of ones in the values, if any.
     """
@@ -70,24 +70,22 @@ def attend_block(queries: mx.array, parts: list[Part], scale: float, ones: int |
     columns = queries.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, width, length * group)
     merged = merge([attend_part(columns, part, scale, ones) for part in parts])
     apart = merged.reshape(batch, kv_heads, length, group, -1).transpose(0, 2, 1, 3, 4)
-    return apart.reshape(batch, length, -1).astype(parts[0].values.dtype)
+    return apart.reshape(batch, length, -1)
 
 
 def attend_step(queries: mx.array, parts: list[Part], scale: float, ones: int | None) -> mx.array:
-    """One token a row: queries (B, Hkv, Dk, G) float32 -> (B, H * Dv) in the dtype of the values.
+    """One token a row: queries (B, Hkv, Dk, G) -> (B, H * Dv).
 
     The query heads of a kv head are columns, so each key is read once; so are the rows of the batch where
     they share the part: a context is read once for all.
     """
     merged = merge([attend_rows(queries, part, scale, ones) for part in parts])
-    return merged.reshape(queries.shape[0], -1).astype(parts[0].values.dtype)
+    return merged.reshape(queries.shape[0], -1)
 
 
 def attend_fused(queries: mx.array, part: Part, scale: float) -> mx.array:
     """`attend_step` in the one kernel that MLX has for it: queries (B, H, 1, Dk), mask (S,)."""
-    dtype = part.keys.dtype
-    out = mx.fast.scaled_dot_product_attention(queries.astype(dtype), part.keys, part.values, scale=scale,
-                                               mask=part.mask.astype(dtype))
+    out = mx.fast.scaled_dot_product_attention(queries, part.keys, part.values, scale=scale, mask=part.mask)
     return out.reshape(queries.shape[0], -1)
 
 
@@ -103,11 +101,10 @@ def attend_rows(queries: mx.array, part: Part, scale: float, ones: int | None) -
 
 def attend_part(queries: mx.array, part: Part, scale: float, ones: int | None) -> Attended:
     """One stretch: queries (B, Hkv, Dk, R)."""
-    # float16 scores of a trained model are wrong by 0.03: they are taken in float32 whatever the weights
-    scores = score(part.keys.astype(mx.float32), queries, part.mask, scale * UNIT)
+    scores = score(part.keys, queries, part.mask, scale * UNIT)
     maximum = highest(scores)
     powers = fall(scores, maximum)
-    weighted = powers.swapaxes(-1, -2) @ part.values.astype(mx.float32)
+    weighted = powers.swapaxes(-1, -2) @ part.values
     total = powers.sum(axis=-2)[..., None] if ones is None else weighted[..., ones: ones + 1]
     return maximum.swapaxes(-1, -2), weighted, total
 

@@ -204,7 +204,7 @@ class Cache:
         plan = RingPlan(self.plan.window, 0, self.plan.slack)
         key = self.own.keys[0]
         own = Ring.empty(plan, self.config.num_layers, (rows, key.shape[1], key.shape[3]),
-                         self.own.values[0].shape[3], key.dtype, first=self.position,
+                         self.own.values[0].shape[3], first=self.position,
                          slots=FIRST_ROOM if room is None else room)
         forked = Cache.__new__(Cache)
         forked.__dict__ |= self.__dict__ | {"rings": [context, own], "_page": None}
@@ -289,7 +289,7 @@ def make_cache(model, batch: int = 1, window: int | None = None, prefix: int = 0
         raise ValueError(f"cache batch is {batch}; expected at least 1")
     plan = RingPlan(window, prefix, slack)
     shape = (batch, model.config.num_kv_heads, model.positions.width)
-    ring = Ring.empty(plan, model.config.num_layers, shape, model.value_width, model.cache_dtype)
+    ring = Ring.empty(plan, model.config.num_layers, shape, model.value_width)
     return Cache(model, [ring], start)
 
 

@@ -49,8 +49,7 @@ def decay_of_size(x: mx.array) -> mx.array:
 @mx.compile
 def soften(x: mx.array, t: mx.array) -> mx.array:
     """softplus from t = e^-|x|."""
-    wide = x.astype(mx.float32)
-    return (wide + mx.abs(wide)) * 0.5 + t * quadratics(t * LOG_UNIT, LOG)
+    return (x + mx.abs(x)) * 0.5 + t * quadratics(t * LOG_UNIT, LOG)
 
 
 @mx.compile
@@ -74,11 +73,10 @@ def has_many(x: mx.array) -> bool:
 
 
 def apply_softplus(x: mx.array) -> mx.array:
-    """log(1 + e^x), float32. For use inside mx.compile where x is small."""
+    """log(1 + e^x) of float32. For use inside mx.compile where x is small."""
     if has_many(x):
         return soften(x, decay_of_size(x))
-    wide = x.astype(mx.float32)
-    return mx.maximum(wide, 0) + mx.log2(1 + mx.power(2.0, mx.abs(wide) * -LOG2_E)) * (1 / LOG2_E)
+    return mx.maximum(x, 0) + mx.log2(1 + mx.power(2.0, mx.abs(x) * -LOG2_E)) * (1 / LOG2_E)
 
 
 def apply_swiglu(gate: mx.array, up: mx.array) -> mx.array:

@@ -27,7 +27,7 @@ from mlxgen.model.exponentials import apply_softplus, has_many
 TURN = 2.0**64
 
 
-# Ways to place heads x (..., T, K, 1, D, G) by rows (T, 2, n): (..., T, K, parts, width / parts, G), float32.
+# Ways to place heads x (..., T, K, 1, D, G) by rows (T, 2, n): (..., T, K, parts, width / parts, G).
 # D is the axis that is turned; G heads stand side by side behind it, which is how queries enter a product.
 
 
@@ -42,7 +42,7 @@ def place_pope(x: mx.array, rows: mx.array) -> mx.array:
 
 
 def place_rope(x: mx.array, rows: mx.array) -> mx.array:
-    first, second = mx.split(x.astype(mx.float32), 2, axis=-2)
+    first, second = mx.split(x, 2, axis=-2)
     cos, sin = (rows[:, None, part: part + 1, :, None] for part in (0, 1))  # (T, 1, 1, D / 2, 1)
     return mx.concatenate(turn_pair(first, second, cos, sin), axis=-2)
 
@@ -56,7 +56,7 @@ def place_softplus(x: mx.array, rows: mx.array) -> mx.array:
 
 
 def place_nothing(x: mx.array, rows: mx.array) -> mx.array:
-    return x.astype(mx.float32)
+    return x
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,13 @@ class Positions:
         angles = phases.astype(np.float64) * (2 * math.pi / TURN)
         return mx.array(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32))
 
-    def apply(self, x: mx.array, rows: mx.array) -> mx.array:
-        """Queries or keys (..., T, heads, D) at their positions: (..., T, heads, width) float32."""
-        return self.place(x[..., None, :, None], rows).reshape(*x.shape[:-1], -1)
-
     def turn(self, keys: mx.array, row: mx.array) -> mx.array:
         """Keys (..., width) moved by the one position of `row` (1, 2, n). PoPE's cos and sin halves turn
         into each other as RoPE's two halves do."""
         if not len(self.turns):
             return keys
-        first, second = mx.split(keys.astype(mx.float32), 2, axis=-1)
-        return mx.concatenate(turn_pair(first, second, row[0, 0], row[0, 1]), axis=-1).astype(keys.dtype)
+        first, second = mx.split(keys, 2, axis=-1)
+        return mx.concatenate(turn_pair(first, second, row[0, 0], row[0, 1]), axis=-1)
 
 
 def make_turns(frequencies: np.ndarray) -> np.ndarray:

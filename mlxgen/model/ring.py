@@ -30,6 +30,7 @@ from mlxgen.model.positions import Positions
 ANCHOR_STRIDE = 64  # C: tokens between two anchors of the prefix
 READ_STRIDE = 256  # slots are read in multiples of this, so that a compiled step has few shapes
 TILE = 512  # slots that a block of tokens attends to at once: its scores stay in the cache of the processor
+DTYPE = mx.float32  # of keys and values, whatever the weights are (see Model)
 PADDED = 64  # slots are allocated in multiples of this, so that products can be cut into equal pieces
 
 
@@ -107,7 +108,7 @@ def visible_slots(shape: RingShape, clock: mx.array) -> mx.array:
 
 
 class Ring:
-    """keys[layer] (B, Hkv, slots, Dk) at their positions, values[layer] (B, Hkv, slots, Dv).
+    """keys[layer] (B, Hkv, slots, Dk) at their positions, values[layer] (B, Hkv, slots, Dv), of DTYPE.
 
     `first` is the token index of the first token it holds, `count` how many it has taken in, `high` the
     most it ever had: older tokens than `high` - N are overwritten.
@@ -120,13 +121,13 @@ class Ring:
         self.written: list[mx.array] | None = None  # prefix keys as they were written, once they have moved
 
     @classmethod
-    def empty(cls, plan: RingPlan, layers: int, key_shape: Sequence[int], value_width: int, dtype: mx.Dtype,
-              *, first: int = 0, slots: int | None = None) -> Ring:
+    def empty(cls, plan: RingPlan, layers: int, key_shape: Sequence[int], value_width: int,
+              first: int = 0, slots: int | None = None) -> Ring:
         """key_shape (B, Hkv, Dk); `slots` allocates fewer than the plan's at first (see grow)."""
         batch, heads, width = key_shape
         slots = plan.padded if slots is None else min(slots, plan.padded)
-        keys = [mx.zeros((batch, heads, slots, width), dtype) for _ in range(layers)]
-        values = [mx.zeros((batch, heads, slots, value_width), dtype) for _ in range(layers)]
+        keys = [mx.zeros((batch, heads, slots, width), DTYPE) for _ in range(layers)]
+        values = [mx.zeros((batch, heads, slots, value_width), DTYPE) for _ in range(layers)]
         mx.eval(keys, values)
         return cls(plan, keys, values, first)
 
@@ -168,10 +169,10 @@ class Ring:
         visible = min(count - plan.prefix, plan.window - behind)
         return [plan.slot(self.count), min(count, plan.prefix), cursor, max(-1, visible)]
 
-    def block_mask(self, tokens: range, slots: slice | None = None) -> np.ndarray:
-        """(len(tokens), slots) bool: the slots (None: all that are read) that the query of each token may
-        see, nothing new written."""
-        numbers = np.arange(self.allocated)[slots or slice(self.shape().read)]
+    def block_mask(self, tokens: range, slots: slice) -> np.ndarray:
+        """(len(tokens), slots) bool: which of the slots the query of each token may see, nothing new
+        written."""
+        numbers = np.arange(self.allocated)[slots]
         prefix, size = self.plan.prefix, self.plan.size
         rows = []
         for token in tokens:

@@ -134,12 +134,13 @@ def test_torch_rules_are_upstreams():
     rules, memory = UpstreamRules(vocab, prompt), START
     for token in prompt:
         memory = advance_soft_row(memory, token, vocab)
-    tables = make_soft_tables(vocab, read_context(prompt, vocab))
     kinds = frozenset({"range", "chromatic", "repeat", "pattern", "special", "separator", "coverage"})
+    tables = make_soft_tables(vocab, read_context(prompt, vocab), kinds)
     for token in ids:
         rules.feed(token)
         memory = advance_soft_row(memory, token, vocab)
-        expected = apply_soft(mx.zeros((1, len(vocab))), mx.array([memory]), tables, kinds)[0].tolist()
+        device = mx.array([memory], dtype=mx.int64)
+        expected = apply_soft(mx.zeros((1, len(vocab))), device, tables)[0].tolist()
         assert rules.apply(torch.zeros(len(vocab))).tolist() == pytest.approx(expected)
 
 

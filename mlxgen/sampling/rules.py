@@ -98,7 +98,7 @@ class Rules:
     """A rule set over one vocabulary.
 
     `arrays` given to `apply` and `advance` are those of `make_arrays`; a state is a tuple of arrays, a row a
-    candidate: place (B,) int32 and register (B, 1) int64 of the grammar, memory (B, slots) int32 of
+    candidate: place (B,) int32 and register (B, 1) int64 of the grammar, memory (B, 2) int64 of
     upstream's rules, lanes (B, 4) int32 of ours, bars (B, 1) int32, each only where such rules hold.
     """
 
@@ -163,7 +163,7 @@ class Rules:
         rows = list(rows)
         make = {"place": lambda: mx.array([row.place for row in rows], dtype=mx.int32),
                 "register": lambda: mx.array([[row.register] for row in rows], dtype=mx.int64),
-                "memory": lambda: mx.array([row.memory for row in rows], dtype=mx.int32),
+                "memory": lambda: mx.array([row.memory for row in rows], dtype=mx.int64),
                 "lanes": lambda: mx.array([row.lanes for row in rows], dtype=mx.int32),
                 "bars": lambda: mx.array([[row.bars] for row in rows], dtype=mx.int32)}
         return tuple(make[name]() for name in self._parts)
@@ -188,7 +188,7 @@ class Rules:
             ask = self.ruleset.eos == "ask"
             make = {"place": lambda: mx.array(grammar.gates_ask if ask else grammar.gates),
                     "register": lambda: mx.array(grammar.moves.reshape(-1)),
-                    "memory": lambda: make_soft_tables(self.vocab, context),
+                    "memory": lambda: make_soft_tables(self.vocab, context, self._upstream),
                     "lanes": lambda: make_lane_tables(self.vocab, context),
                     "bars": lambda: make_length_tables(self.vocab, context, grammar)}
             self._tables[context] = (self._bias, *(make[name]() for name in self._parts))
@@ -206,7 +206,7 @@ class Rules:
             gates = mx.take(tables["place"], held["place"], axis=0)  # (B, V)
             allowed = mx.where(pass_gates(gates, held["register"]), allowed, -mx.inf)
         if "memory" in held:
-            softened = apply_soft(allowed, held["memory"], SoftTables(*tables["memory"]), self._upstream)
+            softened = apply_soft(allowed, held["memory"], SoftTables(*tables["memory"]))
             if "place" in held:  # what the grammar leaves is never taken away altogether
                 empty = mx.max(softened, axis=-1, keepdims=True) == -mx.inf
                 softened = mx.where(empty, allowed, softened)

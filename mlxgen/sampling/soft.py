@@ -1,13 +1,14 @@
 """Upstream's decode-time rules as they are there: biases and masks on raw logits, each selectable by name.
 
-`tests/test_rules.py` holds them against upstream's own output, step by step. Their memory is one row of
-integers a candidate (SLOTS), advanced from ids alone. The window of 32 ids over which upstream looks for
+`tests/test_rules.py` holds them against upstream's own output, step by step. Their memory is two
+integers a candidate, advanced from ids alone. The window of 32 ids over which upstream looks for
 attacks at one instant is taken as the instant itself: no instant that upstream's encoder writes is longer.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -29,29 +30,33 @@ from mlxgen.sampling.ranges import upstream_range
 # coverage   no EOS before every voice has sounded, and +1.5 for the voices that have not
 UPSTREAM_RULES = ("range", "chromatic", "repeat", "pattern", "special", "separator", "lockstep", "coverage")
 
-RECENT = 6
-# what a row remembers: the last six ids (-1: none), then these
-VOICE, OCTAVE, SIGN, NOTES, SOUNDED, INSTANT, COUNT = range(RECENT, RECENT + 7)
-SLOTS = RECENT + 7
-START = (*[-1] * RECENT, 1, -1, 0, 0, 0, 0, 0)
-MIN_NOTES_BEFORE_SEPARATOR = 4
+# What a row remembers, two integers: its last six ids, ten bits each, the newest lowest; and, from the lowest
+# bit: the voice being written (3 bits), the octave pending and its sign, both plus one (4, 2), how many ids
+# there were (3), the voices that have sounded and those that attacked at this instant (4, 4), notes since the
+# voice was named (3).
+RECENT, ID_BITS = 6, 10
+NO_ID = (1 << ID_BITS) - 1
+OCTAVE, SIGN, COUNT, SOUNDED, INSTANT, NOTES = 3, 7, 9, 12, 16, 20
+START = (sum(NO_ID << ID_BITS * place for place in range(RECENT)), 1 | 1 << SIGN)
+# A row of one table says what is pending, of the other the rest: warm (four ids or more: the top bit of their
+# count), sounded, attacked, enough notes for a separator (the top bit of theirs).
+_PENDING_BITS, _WARM, _ENOUGH, _SITUATION_BITS = 9, 11, 22, 9
+_MOST_NOTES = 4
 
 
 class SoftTables(NamedTuple):
-    """What upstream's rules need to know of the ids, and two range tables, for one context."""
+    """What upstream's rules do, by what is remembered, for one context and one set of rules."""
 
-    voice: mx.array  # (V,) 1..4 for VOICE_n, else 0
-    octave: mx.array  # (V,) the number for OCT_n, else -1
-    sign: mx.array  # (V,) 1 SHARP, -1 FLAT, else 0
-    kind: mx.array  # (V,) one of the kinds below
-    outside: mx.array  # (voices * octaves * signs, V): 1 where the range forbids, by what is pending
-    fugue: mx.array  # 1.0 for a fugue, else 0.0
-    required: mx.array  # a bit for each voice that must sound before the end
+    facts: mx.array  # (V,) int32: voice 0 (none) to 4, octave + 1 (0: none), sign + 1, kind; 3, 4, 2, 3 bits
+    pending: mx.array  # (512, V) float16: -inf where the range forbids
+    situation: mx.array  # (1024, V) float32: the offsets and bans of all rules but range, repeat and pattern
+    repeat: mx.array  # what the last id gets
+    pattern: mx.array  # what each id of a repeated pattern gets
 
 
 # kinds of ids
 OTHER, DURATION, LINE, TIME, SEPARATOR, SPECIAL, END = range(7)
-_OCTAVES, _SIGNS = 12, 3  # octave slot 0: none pending
+KIND = 9
 
 
 def _kind(name: str) -> int:
@@ -65,118 +70,129 @@ def _kind(name: str) -> int:
 
 
 @lru_cache(maxsize=16)
-def _facts(vocab: Vocab) -> list[tuple[int, int, int, int]]:
-    """For every id: voice (0 none), octave (-1 none), sign, kind."""
+def _facts(vocab: Vocab) -> tuple[int, ...]:
+    """For every id what `SoftTables.facts` says."""
+    if len(vocab) > NO_ID:
+        raise ValueError(f"soft rules: a vocabulary of {len(vocab)}; expected at most {NO_ID}")
     facts = []
     for name in vocab.names:
         family, _, suffix = name.partition("_")
         number = int(suffix) if suffix.isdigit() else None
-        facts.append((number if family == "VOICE" and number else 0,
-                      number if family == "OCT" and number is not None else -1,
-                      {"SHARP": 1, "FLAT": -1}.get(name, 0), _kind(name)))
-    return facts
+        voice = number if family == "VOICE" and number else 0
+        octave = number + 1 if family == "OCT" and number is not None else 0
+        sign = {"SHARP": 1, "FLAT": -1}.get(name, 0)
+        facts.append(voice | octave << OCTAVE | sign + 1 << SIGN | _kind(name) << KIND)
+    return tuple(facts)
 
 
 def _outside(vocab: Vocab, context: Context) -> np.ndarray:
-    """(5, octaves, signs, V): OCT wholly outside a voice's range, DEG outside it with what is pending."""
-    table = np.zeros((MAX_VOICES + 1, _OCTAVES, _SIGNS, len(vocab)), dtype=np.int8)
+    """(512, V): -inf for OCT wholly outside a voice's range, for DEG outside it with what is pending."""
+    table = np.zeros((4, 16, 8, len(vocab)), dtype=bool)  # sign + 1, octave + 1, voice
     for voice in range(1, MAX_VOICES + 1):
         declared = voice <= context.voice_count(vocab)
         low, high = upstream_range(context.form, voice) if declared else (vocab.min_pitch, vocab.max_pitch)
         for octave, token in vocab.family("OCT_").items():
             lowest, highest = (degree_to_pitch(int(octave), d, s, context.key) for d, s in ((1, 0), (7, 1)))
-            table[voice, :, :, token] = highest < low or lowest > high
+            table[:, :, voice, token] = highest < low or lowest > high
         for pitch, token in vocab.family("Pitch_").items():
-            table[voice, :, :, token] = not low <= int(pitch) <= high
+            table[:, :, voice, token] = not low <= int(pitch) <= high
         for degree, token in vocab.family("DEG_").items():
-            for octave in range(_OCTAVES - 1):
-                for sign in (-1, 0, 1):
-                    pitch = degree_to_pitch(octave, int(degree), sign, context.key)
-                    table[voice, octave + 1, sign + 1, token] = not low <= pitch <= high
-    return table
+            for octave, sign in product(range(15), (-1, 0, 1)):
+                pitch = degree_to_pitch(octave, int(degree), sign, context.key)
+                table[sign + 1, octave + 1, voice, token] = not low <= pitch <= high
+    return np.where(table.reshape(-1, len(vocab)), -np.inf, 0.0)
+
+
+def _situations(vocab: Vocab, context: Context, rules: frozenset[str]) -> np.ndarray:
+    """(1024, V): what all rules but range, repeat and pattern add, by warm, sounded, attacked, enough."""
+    facts = np.array(_facts(vocab))
+    voice, sign, kind = facts & 7, (facts >> SIGN & 3) - 1, facts >> KIND
+    rows = np.arange(1 << _SITUATION_BITS + 1)[:, None]
+    warm, sounded, instant, enough = rows & 1, rows >> 1 & 15, rows >> 5 & 15, rows >> 9
+    together = sum(instant >> bit & 1 for bit in range(MAX_VOICES))
+    offsets = np.zeros((len(rows), len(vocab)))
+    if "chromatic" in rules:
+        offsets -= sign != 0
+    if "lockstep" in rules and context.form == "fugue":
+        attack = np.select([together >= 3, together == 2], [-1.1, -0.25], 0.0)
+        offsets += warm * np.where(voice > 0, attack, 0.35 * (np.isin(kind, (LINE, TIME)) & (together >= 3)))
+    if "coverage" in rules:
+        missing = (1 << max(2, min(context.voice_count(vocab), MAX_VOICES))) - 1 & ~sounded
+        offsets += 1.5 * ((voice > 0) & (missing >> np.maximum(voice - 1, 0) & 1 > 0))
+        offsets[(missing != 0) & (kind == END)] = -np.inf
+    if "special" in rules:
+        offsets[(warm > 0) & (kind == SPECIAL)] = -np.inf
+    if "separator" in rules:
+        offsets[(warm > 0) & (enough == 0) & (kind == SEPARATOR)] = -np.inf
+    return offsets
 
 
 @lru_cache(maxsize=16)
-def make_soft_tables(vocab: Vocab, context: Context) -> SoftTables:
-    outside = _outside(vocab, context).reshape(-1, len(vocab))
-    vectors = (mx.array(vector, dtype=mx.int32) for vector in zip(*_facts(vocab), strict=True))
-    required = max(2, min(context.voice_count(vocab), MAX_VOICES))
-    return SoftTables(*vectors, mx.array(outside), mx.array(float(context.form == "fugue")),
-                      mx.array((1 << required) - 1, dtype=mx.int32))
+def make_soft_tables(vocab: Vocab, context: Context,
+                     rules: frozenset[str] = frozenset(UPSTREAM_RULES)) -> SoftTables:
+    pending = _outside(vocab, context) if "range" in rules else np.zeros((1 << _PENDING_BITS, len(vocab)))
+    return SoftTables(mx.array(_facts(vocab), dtype=mx.int32), mx.array(pending, dtype=mx.float16),
+                      mx.array(_situations(vocab, context, rules), dtype=mx.float32),
+                      mx.array(-1.0 if "repeat" in rules else 0.0),
+                      mx.array(-2.0 if "pattern" in rules else 0.0))
 
 
-def apply_soft(logits: mx.array, memory: mx.array, tables: SoftTables, rules: frozenset[str]) -> mx.array:
-    """(B, V) logits and (B, SLOTS) memory -> (B, V) with the named rules applied."""
-    slot = [memory[:, index:index + 1] for index in range(SLOTS)]
+def apply_soft(logits: mx.array, memory: mx.array, tables: SoftTables) -> mx.array:
+    """(B, V) logits and (B, 2) int64 memory -> (B, V) with the rules of the tables applied."""
+    recent, state = memory[:, :1], memory[:, 1]
     ids = mx.arange(logits.shape[-1])[None]
-    biases = [mx.zeros((1, 1))]
-    bans = [mx.array([[False]])]
-    warm = slot[COUNT] >= 4
-    if "chromatic" in rules:
-        biases.append(mx.where(tables.sign != 0, -1.0, 0.0)[None])
-    if "repeat" in rules:
-        biases.append(mx.where(warm & (ids == slot[RECENT - 1]), -1.0, 0.0))
-    if "pattern" in rules:
-        again = (slot[COUNT] >= 6) & (slot[0] == slot[3]) & (slot[1] == slot[4]) & (slot[2] == slot[5])
-        biases += [mx.where(again & (ids == slot[place]), -2.0, 0.0) for place in (3, 4, 5)]
-    if "lockstep" in rules:
-        together = sum(slot[INSTANT] >> bit & 1 for bit in range(MAX_VOICES))
-        moves_on = (tables.kind == LINE) | (tables.kind == TIME)
-        attack = mx.where(together >= 3, -1.1, mx.where(together == 2, -0.25, 0.0))
-        pressure = mx.where(tables.voice > 0, attack, mx.where(moves_on & (together >= 3), 0.35, 0.0))
-        biases.append(mx.where(warm, tables.fugue * pressure, 0.0))
-    if "coverage" in rules:
-        missing = tables.required & ~slot[SOUNDED]
-        silent = (tables.voice > 0) & ((missing >> mx.maximum(tables.voice - 1, 0) & 1) > 0)
-        biases.append(mx.where(silent, 1.5, 0.0))
-        bans.append((missing != 0) & (tables.kind == END))
-    if "special" in rules:
-        bans.append(warm & (tables.kind == SPECIAL))
-    if "separator" in rules:
-        bans.append(warm & (tables.kind == SEPARATOR) & (slot[NOTES] < MIN_NOTES_BEFORE_SEPARATOR))
-    if "range" in rules:
-        row = (slot[VOICE] * _OCTAVES + slot[OCTAVE] + 1) * _SIGNS + slot[SIGN] + 1
-        bans.append(mx.take(tables.outside, row.squeeze(-1), axis=0) != 0)
-    banned = bans[0]
-    for ban in bans[1:]:
-        banned = banned | ban
-    return mx.where(banned, -mx.inf, logits + sum(biases))
+    pending = mx.take(tables.pending, state & (1 << _PENDING_BITS) - 1, axis=0)
+    row = state >> _WARM & (1 << _SITUATION_BITS) - 1 | state >> _ENOUGH << _SITUATION_BITS
+    logits = logits + pending + mx.take(tables.situation, row, axis=0)
+    warm = memory[:, 1:] >> _WARM & 1
+    logits = logits + mx.where(ids == (recent & NO_ID), warm * tables.repeat, 0.0)
+    half = ID_BITS * RECENT // 2
+    again = recent >> half == (recent & (1 << half) - 1)  # of a row without ids too: it then names none
+    for place in range(RECENT // 2):
+        logits = logits + mx.where(again & (ids == (recent >> ID_BITS * place & NO_ID)), tables.pattern, 0.0)
+    return logits
 
 
 def advance_soft(memory: mx.array, ids: mx.array, tables: SoftTables) -> mx.array:
-    """(B, SLOTS) memory after one more id a row; ids (B, 1)."""
-    voice, octave, sign, kind = (mx.take(vector, ids) for vector in (
-        tables.voice, tables.octave, tables.sign, tables.kind))
-    old_voice, old_octave, old_sign, notes, sounded, instant, count = (
-        memory[:, index:index + 1] for index in range(RECENT, SLOTS))
-    named, parted, ended = voice > 0, kind == SEPARATOR, kind == DURATION
-    drops = named | parted | ended | (kind == TIME)
-    moved = (kind == TIME) | (kind == LINE) | parted
-    new = (mx.where(named, voice, old_voice),
-           mx.where(octave >= 0, octave, mx.where(drops, -1, old_octave)),
-           mx.where(sign != 0, sign, mx.where((octave >= 0) | drops, 0, old_sign)),
-           mx.where(named | parted, 0, notes + ended),
-           mx.where(ended, sounded | mx.left_shift(1, old_voice - 1), sounded),
-           mx.where(moved, 0, mx.where(named, instant | mx.left_shift(1, mx.maximum(voice - 1, 0)), instant)),
-           mx.minimum(count + 1, RECENT))
-    return mx.concatenate([memory[:, 1:RECENT], ids, *(part.astype(mx.int32) for part in new)], axis=1)
+    """(B, 2) memory after one more id a row; ids (B, 1)."""
+    fact = mx.take(tables.facts, ids)
+    recent, state = memory[:, :1], memory[:, 1:].astype(mx.int32)
+    recent = (recent & (1 << ID_BITS * (RECENT - 1)) - 1) << ID_BITS | ids
+    voice, octave, sign, kind = fact & 7, fact >> OCTAVE & 15, fact >> SIGN & 3, fact >> KIND
+    named, parted, ended, shifted = voice > 0, kind == SEPARATOR, kind == DURATION, kind == TIME
+    before, notes, count = state & 7, state >> NOTES, state >> COUNT & 7
+    drops = named | parted | ended | shifted
+    moved = shifted | (kind == LINE) | parted
+    own = mx.left_shift(1, mx.maximum(mx.where(named, voice, before) - 1, 0))
+    instant = mx.where(moved, 0, state >> INSTANT & 15) | mx.where(named, own, 0)
+    state = (mx.where(named, voice, before)
+             | mx.where(octave > 0, octave, mx.where(drops, 0, state >> OCTAVE & 15)) << OCTAVE
+             | mx.where(sign != 1, sign, mx.where((octave > 0) | drops, 1, state >> SIGN & 3)) << SIGN
+             | mx.where(named | parted, 0, mx.minimum(notes + ended, _MOST_NOTES)) << NOTES
+             | (state >> SOUNDED & 15 | mx.where(ended, own, 0)) << SOUNDED
+             | instant << INSTANT | mx.minimum(count + 1, RECENT) << COUNT)
+    return mx.concatenate([recent, state.astype(mx.int64)], axis=1)
 
 
 def advance_soft_row(memory: tuple[int, ...], token: int, vocab: Vocab) -> tuple[int, ...]:
     """The same for one row in plain integers."""
-    named, octave, sign, kind = _facts(vocab)[token]
-    voice, old_octave, old_sign, notes, sounded, instant, count = memory[RECENT:]
+    recent, state = memory
+    fact = _facts(vocab)[token]
+    named, octave, sign, kind = fact & 7, fact >> OCTAVE & 15, fact >> SIGN & 3, fact >> KIND
+    voice, old_octave, old_sign = state & 7, state >> OCTAVE & 15, state >> SIGN & 3
+    notes, sounded, instant = state >> NOTES, state >> SOUNDED & 15, state >> INSTANT & 15
     if kind == DURATION:
-        notes, sounded = notes + 1, sounded | 1 << voice - 1
-    if named or kind in (SEPARATOR, DURATION, TIME):
-        old_octave, old_sign = -1, 0
+        notes, sounded = min(notes + 1, _MOST_NOTES), sounded | 1 << voice - 1
+    if named or octave or kind in (SEPARATOR, DURATION, TIME):
+        old_octave, old_sign = octave, 1
     if named or kind == SEPARATOR:
         notes = 0
     if kind in (TIME, LINE, SEPARATOR):
         instant = 0
     if named:
         voice, instant = named, instant | 1 << named - 1
-    if octave >= 0:
-        old_octave, old_sign = octave, 0
-    return (*memory[1:RECENT], token, voice, old_octave, sign or old_sign, notes, sounded, instant,
-            min(count + 1, RECENT))
+    if sign != 1:
+        old_sign = sign
+    recent = (recent & (1 << ID_BITS * (RECENT - 1)) - 1) << ID_BITS | token
+    return recent, (voice | old_octave << OCTAVE | old_sign << SIGN | notes << NOTES | sounded << SOUNDED
+                    | instant << INSTANT | min((state >> COUNT & 7) + 1, RECENT) << COUNT)

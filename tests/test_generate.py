@@ -158,6 +158,17 @@ def test_generate_keeps_the_best(model, tmp_path):
     assert (again / "piece-1.mid").read_bytes() == (folder / "piece-1.mid").read_bytes()
 
 
+@pytest.mark.parametrize(("length", "least", "most"), [("short", 1, 16), ("medium", 17, 32)])
+def test_a_piece_that_is_told_its_length_ends_inside_it(model, tmp_path, length, least, most):
+    invoke("generate", "--mode", "2-part", "--length", length, "-n", 3, "-t", 3, "--seed", 2, "--model", model,
+           "--out", tmp_path, "--no-picture")
+    kept = json.loads((tmp_path / "scores.json").read_text())["kept"]
+    assert [row["ended"] for row in kept] == ["eos"] * 3
+    for number in (1, 2, 3):
+        # a close is looked for in the second half; the press for an end grows from bar `most` on
+        assert least // 2 <= read_midi(tmp_path / f"piece-{number}.mid").length_bars <= most + 6
+
+
 def test_a_theme_as_notes_opens_the_piece(model, tmp_path):
     folder = tmp_path / "themed"
     invoke("generate", "--mode", "2-part", "--key", "D minor", "--theme", "D4:q A4:e r:e Bb4:q. C5:e",

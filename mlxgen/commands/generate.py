@@ -13,8 +13,8 @@ from mlxgen.commands import options
 @options.conditioning_options
 @click.option("--bars", type=click.IntRange(1, 1000), default=None,
               help="About how many bars; the piece closes near there.  [default: where it ends by itself]")
-@click.option("--max-tokens", "--max-length", type=click.IntRange(16), default=768, show_default=True,
-              help="Most ids in a piece.")
+@click.option("--max-tokens", "--max-length", type=click.IntRange(16), default=None,
+              help="Most ids in a piece.  [default: 768, or what --length takes]")
 @click.option("--num-candidates", "--candidates", "-n", type=click.IntRange(1, 10_000), default=8,
               show_default=True, help="How many pieces to compose.")
 @click.option("--keep", "--top", "-t", type=click.IntRange(1), default=1, show_default=True,

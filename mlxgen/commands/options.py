@@ -47,8 +47,8 @@ _SAMPLING = (
     click.option("--top-p", type=float, default=1.0, show_default=True,
                  help="Keep the likeliest ids that hold this much probability; 1 is off."),
     click.option("--soft-rules", metavar="RULE,...", default=None,
-                 help="Upstream's soft rules to apply: names with commas, 'all' or 'none'.  "
-                      "[default: the model's for the form; none in stream]"),
+                 help="Soft rules to apply: names with commas, 'all', 'upstream' or 'none'.  "
+                      "[default: the model's for the form]"),
     click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=None,
                  help="Same seed, settings and model: same music.  [default: a new one, shown]"),
 )
@@ -158,14 +158,10 @@ def make_soft_rules(values: dict, form: str, model_folder: Path) -> tuple[str, .
 
 
 def soft_rules(text: str | None) -> tuple[str, ...]:
-    """'all', 'none' or 'repeat,pattern' -> names. Unknown names are found by RuleSet."""
-    from mlxgen.sampling.rules import SOFT_RULES
+    """'all', 'upstream', 'none' or names with commas -> names. Unknown names are found by RuleSet."""
+    from mlxgen.sampling import rules
 
-    if text is None or text.strip() == "none":
-        return ()
-    if text.strip() == "all":
-        return tuple(SOFT_RULES)
-    return tuple(sorted(name.strip() for name in text.split(",") if name.strip()))
+    return tuple(sorted(rules.soft_rules(text or "none")))
 
 
 def is_score_file(text: str) -> bool:

@@ -124,7 +124,8 @@ class Attempt:
     def _engine(self) -> Engine:
         settings = self.settings
         last = self.step.last and self.step.closing
-        rules = RuleSet(soft=frozenset(settings.soft_rules), eos="allow" if last else "mask")
+        ends = "length" if settings.timely else "allow"
+        rules = RuleSet(soft=frozenset(settings.soft_rules), eos=ends if last else "mask")
         self._tell()
         engine = Engine(self.model, self.vocab, params=settings.sampling_of(self.step.section), rules=rules,
                         prefix=len(self.prompt.prefix), window=self._window(), slack=1)

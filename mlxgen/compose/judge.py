@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mlxgen.compose.ending import Cadence, encode_bars, find_cadences, hold_chord
 from mlxgen.compose.plan import CADENCE_DENSITIES, Section
-from mlxgen.compose.steps import ENDING_ROOM_BARS, ENDING_SLACK_BARS, Step
+from mlxgen.compose.steps import ENDING_ROOM_BARS, ENDING_SLACK_BARS, Step, early_bars
 from mlxgen.compose.stitch import Part, bar_count, bar_openings, cut_last_bar, stitch, take_bars
 from mlxgen.music.piece import Piece
 from mlxgen.music.vocab import Vocab
@@ -80,7 +80,7 @@ def best_close(judgement: Judgement, ids: Sequence[int]) -> Cadence | None:
     if judgement.section.cadence == "none" and not step.last:
         return None
     piece = judgement.piece(ids)
-    fit = _closeness(step.goal_bars, bar_count(ids, judgement.vocab))
+    fit = _closeness(judgement, bar_count(ids, judgement.vocab))
     want = "half" if judgement.section.cadence == "half" and not step.last else "full"
     found = [cadence._replace(weight=cadence.weight * fit(cadence.tick // piece.bar_ticks + 1))
              for cadence in find_cadences(piece, step.key, want=want)]
@@ -101,11 +101,13 @@ def _close(judgement: Judgement, ids: list[int]) -> tuple[list[int], Cadence | N
     return [*ids[:opening], *encode_bars(held, bar, bar + 1, vocab)], best
 
 
-def _closeness(goal_bars: int | None, bars: int):
+def _closeness(judgement: Judgement, bars: int):
     """How well a close in bar n (from 1) fits: near the goal, or late in the chunk when nobody counts."""
+    goal_bars = judgement.step.goal_bars
     if goal_bars is None:
-        return lambda bar: 0.3 if bar < bars / 2 else 0.7 + 0.3 * bar / bars
-    early, late = max(1, goal_bars - ENDING_SLACK_BARS), goal_bars + ENDING_SLACK_BARS
+        soon = 0.3 if judgement.context else 0.0  # half of a whole piece is not thrown away
+        return lambda bar: soon if bar < bars / 2 else 0.7 + 0.3 * bar / bars
+    early, late = max(1, goal_bars - early_bars(judgement.section)), goal_bars + ENDING_SLACK_BARS
     return lambda bar: 1 - 0.1 * abs(bar - goal_bars) if early <= bar <= late else 0.0
 
 

@@ -24,6 +24,7 @@ class ChainSettings:
                    None: as many as it can hold
     theme          voices of the opening, highest first; () for none
     markers        write CAD_ tokens at closes, for models that were trained on them
+    timely         a piece of one chunk ends by itself inside the bars that its length token names
     """
 
     conditioning: Conditioning
@@ -39,6 +40,7 @@ class ChainSettings:
     theme: tuple[tuple[Note, ...], ...] = ()
     tempo_bpm: float = 80.0
     markers: bool = False
+    timely: bool = False
 
     def __post_init__(self):
         for name, least in (("overlap", 1), ("chunk_tokens", 16), ("num_candidates", 1)):

@@ -18,7 +18,7 @@ from mlxgen.music.prompt import make_prefix
 from mlxgen.music.theory import SCALES, Key, degree_to_pitch, pitch_to_degree
 from mlxgen.music.vocab import Vocab
 
-ENDING_SLACK_BARS = 3  # a section that counts bars may close this many bars early or late
+ENDING_SLACK_BARS = 3  # a section that counts bars may close this many bars late; early, see early_bars
 ENDING_ROOM_BARS = 4   # bars left to a closing chunk: a close needs music before it
 
 
@@ -99,7 +99,12 @@ def _is_done(settings: ChainSettings, own: Sequence[Chunk], vocab: Vocab) -> boo
         return len(own) >= section.chunks
     # a closing chunk that found no cadence and ran out of ids early is followed by another
     bars = sum(bar_count(chunk.ids, vocab) for chunk in own)
-    return bars >= section.bars - (ENDING_SLACK_BARS if own[-1].closing else 0)
+    return bars >= section.bars - (early_bars(section) if own[-1].closing else 0)
+
+
+def early_bars(section: Section) -> int:
+    """How many bars before its goal a section that counts bars may close: a quarter, at most three."""
+    return min(ENDING_SLACK_BARS, section.bars // 4)
 
 
 @dataclass(frozen=True)

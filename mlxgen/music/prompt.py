@@ -60,6 +60,13 @@ def voices_of(form: str) -> int:
     return VOICES_OF_FORM[form]
 
 
+def length_range(length_bars: int) -> tuple[int, int | None]:
+    """The fewest and the most bars that the length token of so many bars names; None: no upper end."""
+    name, limits = length_name(length_bars), list(LENGTH_BARS.values())
+    below = [bars for bars in limits if bars < LENGTH_BARS[name]]
+    return (below[-1] + 1 if below else 1), None if LENGTH_BARS[name] == limits[-1] else LENGTH_BARS[name]
+
+
 def length_name(length_bars: int) -> str:
     """The length token's name for a number of bars: 16 -> "short"."""
     if length_bars < 1:

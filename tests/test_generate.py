@@ -160,8 +160,8 @@ def test_generate_keeps_the_best(model, tmp_path):
 
 @pytest.mark.parametrize(("length", "least", "most"), [("short", 1, 16), ("medium", 17, 32)])
 def test_a_piece_that_is_told_its_length_ends_inside_it(model, tmp_path, length, least, most):
-    invoke("generate", "--mode", "2-part", "--length", length, "-n", 3, "-t", 3, "--seed", 2, "--model", model,
-           "--out", tmp_path, "--no-picture")
+    invoke("generate", "--mode", "2-part", "--length", length, "-n", 3, "-t", 3, "--seed", 2, "--no-picture",
+           "--model", model, "--out", tmp_path)
     kept = json.loads((tmp_path / "scores.json").read_text())["kept"]
     assert [row["ended"] for row in kept] == ["eos"] * 3
     for number in (1, 2, 3):

@@ -128,6 +128,7 @@ def test_a_step_copies_no_ring(compiled):
     over = {}
     for window in (1024, 40_960):
         cache = model.make_cache(window=window, prefix=16, slack=16)
+        cache.own.grow(window)
         model(random_ids(0, 1, 40), cache=cache)
         steps = {}
         previous = random_ids(1, 1, 1)

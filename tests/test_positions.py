@@ -16,7 +16,7 @@ from mlxgen.model.positions import make_beta, make_positions
 
 def place(positions, x: mx.array, rows: mx.array) -> mx.array:
     """(..., T, heads, D) at their positions: (..., T, heads, width)."""
-    return positions.place(x[..., None, :, None], rows).reshape(*x.shape[:-1], -1)
+    return positions.place(x[..., None, :], rows[:, None]).reshape(*x.shape[:-1], -1)
 
 
 def score(positions, q, k, at_query: int, at_key: int) -> float:

@@ -31,7 +31,6 @@ from mlxgen.model.positions import make_beta
 from mlxgen.model.ring import ANCHOR_STRIDE, Ring, RingPlan, RingShape
 
 BLOCKS = (16, 64, 256)  # a prefill is cut into blocks of the last; the rest is padded to one of these
-FIRST_ROOM = 256  # tokens a forked row has room for before it grows
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ class Cache:
             self.end_step(written)
             return logits[:, None]
         parts, done = [], 0
+        self.own.grow(ids.shape[1])
         while done < ids.shape[1]:
             length = min(BLOCKS[-1], self.own.plan.size, self.plan.same_anchor(self.position),
                          ids.shape[1] - done)
@@ -205,7 +205,7 @@ class Cache:
         key = self.own.keys[0]
         own = Ring.empty(plan, self.config.num_layers, (rows, key.shape[1], key.shape[3]),
                          self.own.values[0].shape[3], first=self.position,
-                         slots=FIRST_ROOM if room is None else room)
+                         slots=room)
         forked = Cache.__new__(Cache)
         forked.__dict__ |= self.__dict__ | {"rings": [context, own], "_page": None}
         return forked

@@ -27,8 +27,8 @@ from mlxgen.model.exponentials import apply_softplus, has_many
 TURN = 2.0**64
 
 
-# Ways to place heads x (..., T, K, 1, D, G) by rows (T, 2, n): (..., T, K, parts, width / parts, G).
-# D is the axis that is turned; G heads stand side by side behind it, which is how queries enter a product.
+# Ways to place heads x (..., T, K, 1, D * G) by rows (T, 1, 2, n * G): (..., T, K, parts, width / parts * G).
+# G heads stand side by side behind the dimension that is turned, which is how queries enter a product.
 
 
 @mx.compile
@@ -37,14 +37,12 @@ def turn_softplus(x: mx.array, rows: mx.array) -> mx.array:
 
 
 def place_pope(x: mx.array, rows: mx.array) -> mx.array:
-    rows = rows[:, None, :, :, None]
     return apply_softplus(x) * rows if has_many(x) else turn_softplus(x, rows)
 
 
 def place_rope(x: mx.array, rows: mx.array) -> mx.array:
-    first, second = mx.split(x, 2, axis=-2)
-    cos, sin = (rows[:, None, part: part + 1, :, None] for part in (0, 1))  # (T, 1, 1, D / 2, 1)
-    return mx.concatenate(turn_pair(first, second, cos, sin), axis=-2)
+    first, second = mx.split(x, 2, axis=-1)
+    return mx.concatenate(turn_pair(first, second, *mx.split(rows, 2, axis=-2)), axis=-1)
 
 
 def turn_pair(first: mx.array, second: mx.array, cos: mx.array, sin: mx.array) -> list[mx.array]:

@@ -123,9 +123,9 @@ class Ring:
     @classmethod
     def empty(cls, plan: RingPlan, layers: int, key_shape: Sequence[int], value_width: int,
               first: int = 0, slots: int | None = None) -> Ring:
-        """key_shape (B, Hkv, Dk); `slots` allocates fewer than the plan's at first (see grow)."""
+        """key_shape (B, Hkv, Dk); `slots`: how many are there from the beginning; see grow."""
         batch, heads, width = key_shape
-        slots = plan.padded if slots is None else min(slots, plan.padded)
+        slots = plan.read_length(1) if slots is None else min(slots, plan.padded)
         keys = [mx.zeros((batch, heads, slots, width), DTYPE) for _ in range(layers)]
         values = [mx.zeros((batch, heads, slots, value_width), DTYPE) for _ in range(layers)]
         mx.eval(keys, values)
@@ -201,11 +201,11 @@ class Ring:
         return tiles
 
     def grow(self, coming: int) -> None:
-        """Make room for `coming` more tokens, where fewer slots than the plan's were allocated."""
+        """Make room for `coming` more tokens: as many slots as a step reads, so that it need not cut them."""
         needed = min(self.count + coming, self.plan.slots)
         if needed <= self.allocated:
             return
-        slots = min(self.plan.padded, max(2 * self.allocated, -(-needed // READ_STRIDE) * READ_STRIDE))
+        slots = self.plan.read_length(needed)
         for arrays in (self.keys, self.values):
             for layer, old in enumerate(arrays):
                 room = mx.zeros((*old.shape[:2], slots - old.shape[2], old.shape[3]), old.dtype)

@@ -37,7 +37,7 @@ class Block:
     """
 
     norm1: mx.array
-    qkv: mx.array  # (d, (H + Hkv) D + Hkv Dv)
+    qkv: mx.array  # (d, (H + Hkv) D + Hkv Dv), see Model.place
     qkv_bias: mx.array  # (1, ...): of the shape of the product of a single row
     out: mx.array  # (H Dv, d)
     out_bias: mx.array | None  # None where it is a row of `out`
@@ -79,7 +79,8 @@ def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, va
                grouped: bool) -> Block:
     """Layer `layer`. Heads of values are `value_width` wide: behind what is trained a column that is 1 for
     every token, if there is room, then zeros. So attention gives a 1 in every head, and the bias of `out`
-    rides on the first. grouped: the query columns of a kv head are (D, G) instead of (G, D)."""
+    rides on the first. grouped: the columns of `qkv` are q (D, G), k, v of every kv head in turn, instead of
+    q (G, D) of all, k of all, v of all."""
     width, kv_heads = config.head_dim, config.num_kv_heads
 
     def get(name: str) -> mx.array:
@@ -94,6 +95,11 @@ def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, va
         apart = queries.reshape(kv_heads, -1, width, *queries.shape[1:])
         return (apart.swapaxes(1, 2) if grouped else apart).reshape(queries.shape)
 
+    def join(parts: list[mx.array]) -> mx.array:
+        heads = kv_heads if grouped else 1
+        apart = [part.reshape(heads, -1, *part.shape[1:]) for part in parts]
+        return mx.concatenate(apart, axis=1).flatten(0, 1)
+
     value, value_bias = (widen(get(f"attn.v_proj.{kind}"), kv_heads) for kind in ("weight", "bias"))
     out, out_bias = widen(get("attn.proj.weight").T, config.num_heads), get("attn.proj.bias")
     if value_width > width:
@@ -103,8 +109,8 @@ def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, va
     biases = [order(get("attn.q_proj.bias")), get("attn.k_proj.bias"), value_bias.flatten()]
     gate_up = mx.concatenate([get("ffn.w_gate.weight"), get("ffn.w1.weight")])
     return Block(
-        norm1=get("ln1.weight"), qkv=mx.contiguous(mx.concatenate(joined).T),
-        qkv_bias=mx.concatenate(biases)[None], out=out.flatten(0, 1),
+        norm1=get("ln1.weight"), qkv=mx.contiguous(join(joined).T), qkv_bias=join(biases)[None],
+        out=out.flatten(0, 1),
         out_bias=None if value_width > width else out_bias, norm2=get("ln2.weight"),
         gate_up=mx.contiguous(gate_up.T), down=mx.contiguous(get("ffn.w2.weight").T))
 
@@ -194,23 +200,24 @@ class Model:
         in the layout for it."""
         lead, width = joined.shape[:-1], self.config.head_dim
         kv_heads, group, key_width = self.config.num_kv_heads, self.config.heads_per_kv, self.positions.width
-        ends = [self.config.embed_dim, self.config.embed_dim + kv_heads * width]
+        rows = rows[:, None]
         if self.fused:  # queries and keys as heads of one array: a kernel less
-            heads, values = mx.split(joined, ends[1:], axis=-1)
-            placed = self.positions.place(heads.reshape(*lead, -1, 1, width, 1), rows)
+            heads, values = mx.split(joined, [self.config.embed_dim + kv_heads * width], axis=-1)
+            placed = self.positions.place(heads.reshape(*lead, -1, 1, width), rows)
             placed = placed.reshape(*lead, -1, 1, key_width)
             queries, keys = mx.split(placed, [self.config.num_heads], axis=-3)
             if not heads_apart:
                 queries = queries.reshape(*lead, kv_heads, group, key_width).swapaxes(-1, -2)
+            values = values.reshape(*lead, kv_heads, 1, self.value_width)
         else:
-            queries, keys, values = mx.split(joined, ends, axis=-1)
-            queries = self.positions.place(queries.reshape(*lead, kv_heads, 1, width, group), rows)
+            heads = joined.reshape(*lead, kv_heads, 1, -1)
+            queries, keys, values = mx.split(heads, [group * width, (group + 1) * width], axis=-1)
+            queries = self.positions.place(queries, mx.repeat(rows, group, axis=-1))
             queries = queries.reshape(*lead, kv_heads, key_width, group)
-            keys = self.positions.place(keys.reshape(*lead, kv_heads, 1, width, 1), rows)
-            keys = keys.reshape(*lead, kv_heads, 1, key_width)
+            keys = self.positions.place(keys, rows).reshape(*lead, kv_heads, 1, key_width)
         if beta is not None:
             queries = queries * beta[:, None, None, None]
-        return queries, keys, values.reshape(*lead, kv_heads, 1, self.value_width)
+        return queries, keys, values
 
     def logits(self, x: mx.array) -> mx.array:
         return mx.fast.rms_norm(x, self.norm, NORM_EPS) @ self.head

@@ -58,7 +58,7 @@ class Engine:
             raise ValueError(f"slack {slack}: expected 1 or more")
         self.model, self.vocab, self.slack = model, vocab, slack
         self.compiled = should_compile() if compiled is None else compiled and can_compile()
-        self.cache = model.make_cache(batch=1, window=window, prefix=prefix, slack=slack + 1)
+        self.cache = model.make_cache(batch=1, window=window, prefix=prefix, slack=slack + 2)
         self.seeds = [int(seed)]
         self._row_keys = make_row_keys(self.seeds)
         self._params = params or SamplingParams()
@@ -148,8 +148,18 @@ class Engine:
         self._reader.take(ids)
 
     def step(self, ahead: bool = True) -> StepResult:
-        """Draw the next id of every row. `ahead`: enqueue the step after it before waiting for this one."""
-        mx.async_eval(self.build_ahead(2 if ahead else 1))
+        """Draw the next id of every row. `ahead`: enqueue the step after it before waiting for this one.
+
+        That one is enqueued in two parts, and the step after it is built in between: MLX lets the host run
+        only so far ahead of a CPU, and the device would wait while the host builds.
+        """
+        mx.async_eval(self.build_ahead(1))
+        if ahead:
+            self.build_ahead(2)
+            mx.async_eval(self.cache.own.keys[len(self.cache.own.keys) * 2 // 3])
+            following = self._ahead[1][:2]
+            self.build_ahead(3)
+            mx.async_eval(following)
         ids, logprobs, state = self._ahead.pop(0)
         # read as they are: another operation on them would queue behind the step enqueued ahead
         result = StepResult([token for (token,) in ids.tolist()], logprobs.tolist())
@@ -165,7 +175,7 @@ class Engine:
         return result
 
     def build_ahead(self, count: int) -> list[mx.array]:
-        """Build steps until `count` are ahead (at most two); returns what is new, not evaluated yet.
+        """Build steps until `count` are ahead (at most three); returns what is new, not evaluated yet.
 
         `step` does this itself; who steps several engines at once evaluates their arrays together.
         """

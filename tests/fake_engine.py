@@ -17,8 +17,8 @@ class FakeEngine:
     and min-p, the pinned prefix, the last id): any of them changed, and other notes come.
     """
 
-    def __init__(self, vocab: Vocab, pinned: int, seed: int, stuck: bool = False):
-        self.vocab, self.pinned, self.seed, self.stuck = vocab, pinned, seed, stuck
+    def __init__(self, vocab: Vocab, pinned: int, seed: int, stuck: bool = False, chords: bool = False):
+        self.vocab, self.pinned, self.seed, self.stuck, self.chords = vocab, pinned, seed, stuck, chords
         self.params, self.rules = SamplingParams(), RuleSet()
         self.ids: list[int] = []
         self.names = vocab.names
@@ -56,6 +56,8 @@ class FakeEngine:
     def _next_name(self) -> str:
         dice, last = self._dice(), self.names[self.ids[-1]]
         family = last.split("_")[0]
+        if self.chords and family in ("DEG", "Dur", "BEAT", "TimeShift"):
+            return self._next_of_chords(family)
         if self.stuck and family in ("Dur", "BEAT", "KEY"):
             return "VOICE_1"
         if family == "VOICE":
@@ -71,8 +73,7 @@ class FakeEngine:
         if family == "BEAT":
             return f"VOICE_{dice.randint(1, 3)}"
         if family == "Dur":
-            voice = int(next(self.names[token] for token in reversed(self.ids)
-                             if self.names[token].startswith("VOICE_"))[-1])
+            voice = self._last_voice()
             if voice < 4 and dice.random() < 0.4:
                 return f"VOICE_{voice + 1}"
             into = self._into_beat()
@@ -86,6 +87,25 @@ class FakeEngine:
                 return "BAR" if beat == 4 else f"BEAT_{beat + 1}"
             return f"VOICE_{dice.randint(1, 3)}"
         raise AssertionError(last)
+
+    def _next_of_chords(self, family: str) -> str | None:
+        """Four voices strike every half note and hold it; a clock that stops elsewhere has a chord there."""
+        into, beat = self._into_beat(), self._beat()
+        left = 960 - ((beat - 1) % 2 * 480 + into)
+        if family == "DEG":
+            return f"Dur_{max(ticks for ticks in self.vocab.duration_bins if ticks <= left)}"
+        if family == "BEAT":
+            return "VOICE_1" if beat % 2 else "TimeShift_480"
+        if family == "TimeShift":
+            return "VOICE_1" if into else "BAR" if beat == 4 else f"BEAT_{beat + 1}"
+        voice = self._last_voice()
+        if voice < 4:
+            return f"VOICE_{voice + 1}"
+        return f"TimeShift_{max(step for step in self.vocab.time_shift_bins if step <= 480 - into)}"
+
+    def _last_voice(self) -> int:
+        return int(next(self.names[token] for token in reversed(self.ids)
+                        if self.names[token].startswith("VOICE_"))[-1])
 
     def _into_beat(self) -> int:
         ticks = 0

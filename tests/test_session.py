@@ -43,8 +43,8 @@ def vocab():
 class Show:
     """A performance at 120 bpm whose clock moves by what things cost."""
 
-    def __init__(self, vocab, stuck=False, **options):
-        self.now_s, self.vocab, self.stuck = 50.0, vocab, stuck
+    def __init__(self, vocab, stuck=False, chords=False, **options):
+        self.now_s, self.vocab, self.stuck, self.chords = 50.0, vocab, stuck, chords
         self.prefill_id_s = PREFILL_ID_S
         self.shared = Shared(CONTEXT)
         self.port = FakePort(now=lambda: self.now_s)
@@ -54,6 +54,7 @@ class Show:
         self.journal: list[dict] = []
         self.engines: list[FakeEngine] = []
         self.truncated: list[float] = []
+        self.shortened: list[float] = []
         self.said: list[str] = []
         self.link = PlayerLink(self, 1, BEAT, lambda row: row[0] == "note" and self.said.append(row[1]))
         self.session = Session(self.make_engine, vocab, settings, self.link, self.journal.append,
@@ -67,11 +68,13 @@ class Show:
         message = unpack(data)
         if isinstance(message, Order) and message.name == "truncate":
             self.truncated.append(message.values[0])
+        if isinstance(message, Order) and message.name == "shorten":
+            self.shortened.append(message.values[0])
         self.player.handle(message)
         return True
 
     def make_engine(self, pinned, seed):
-        engine = FakeEngine(self.vocab, pinned, seed, self.stuck)
+        engine = FakeEngine(self.vocab, pinned, seed, self.stuck, self.chords)
         prefill, step = engine.prefill, engine.step
 
         def slow_prefill(ids):
@@ -108,6 +111,18 @@ class Show:
         count = int(self.shared.get("sent_count"))
         rows = [(self.shared.sent_ticks[n], self.shared.sent_messages[n]) for n in range(count)]
         return [(round(tick), packed >> 8 & 127) for tick, packed in rows if packed & 0xF0 == 0x90]
+
+    def sounded(self):
+        """[(start, pitch, end)] of every note that was sent and has ended, in ticks of the score."""
+        begun, notes = {}, []
+        for number in range(int(self.shared.get("sent_count"))):
+            tick, packed = self.shared.sent_ticks[number], self.shared.sent_messages[number]
+            pitch, kind = packed >> 8 & 127, packed & 0xF0
+            if pitch in begun and kind in (0x80, 0x90):
+                notes.append((begun.pop(pitch), pitch, round(tick)))
+            if kind == 0x90:
+                begun[pitch] = round(tick)
+        return notes
 
     def tape(self):
         self.session.context.flush()
@@ -362,13 +377,44 @@ def test_where_the_rules_leave_nothing_to_draw_the_clock_goes_to_the_next_beat(v
     assert vocab["PAD"] not in show.session.context.ids
 
 
-@pytest.mark.parametrize(("duration", "clock"), [(720, 840), (960, 960)])
-def test_a_turn_does_not_stop_the_clock_where_no_voice_is_free(vocab, duration, clock):
-    """Between two beats with all voices sounding nothing could be written."""
-    context = Show(vocab).session.context
-    names = f"VOICE_1 OCT_4 DEG_1 Dur_{duration} TimeShift_480 BEAT_2 TimeShift_480"
-    context.append([vocab[name] for name in names.split()])
-    assert context.rewind_to(740, 860) == clock
+@pytest.mark.parametrize(("struck", "tick", "clock", "voices", "durations"), [
+    ("VOICE_1 OCT_4 DEG_1 Dur_720", 740, 840, (), [720]),           # free from 720 on
+    ("VOICE_1 OCT_4 DEG_1 Dur_960", 700, 720, (1,), [720]),
+    ("VOICE_1 OCT_4 DEG_1 Dur_960", 740, 960, (), [960]),           # no duration ends in time
+    ("VOICE_1 OCT_4 DEG_1 Dur_960 VOICE_2 OCT_3 DEG_1 Dur_1440", 700, 720, (1, 2), [720, 720]),
+])
+def test_a_turn_stops_the_clock_where_a_voice_is_free_or_frees_one(vocab, struck, tick, clock, voices,
+                                                                   durations):
+    show = Show(vocab)
+    show.session.context.append([vocab[name] for name in
+                                 f"{struck} TimeShift_480 BEAT_2 TimeShift_480".split()])
+    assert show.session.context.rewind_to(tick, 860) == voices
+    assert show.session.context.now_ticks == clock
+    assert sorted(note.duration_ticks for note in show.tape().notes) == durations
+
+
+def test_a_turn_is_heard_in_time_though_every_voice_holds_a_note(vocab):
+    """The chord is let go where the new music begins, and the log replays to what was sent."""
+    show = Show(vocab, chords=True)
+    show.run(6)
+    for number in range(40):
+        show.run(0.7 + 0.13 * number % 0.9)
+        asked = show.position.tick
+        count = len(show.truncated)
+        show.control("temperature", 0.5 + number / 100)
+        if len(show.truncated) > count:
+            assert show.truncated[-1] <= asked + BEAT + 0.05 * 960
+    show.run(4)
+    assert len(show.shortened) >= 5
+    assert show.sent() == show.replayed()
+    notes = [(note.start_ticks, note.pitch, note.start_ticks + note.duration_ticks)
+             for note in show.tape().notes]
+    alone = {note for note in notes if sum(other[1] == note[1] and other[0] < note[2] and note[0] < other[2]
+                                           for other in notes) == 1}
+    until = show.position.tick
+    assert {note for note in alone if note[2] < until} <= set(show.sounded())
+    assert set(show.shortened) & {note[2] for note in alone if note[2] < until}
+    assert show.shared.get("underruns") == 0
 
 
 def test_a_theme_opens_and_is_recalled_in_the_next_voice(vocab):

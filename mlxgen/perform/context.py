@@ -130,35 +130,62 @@ class Context:
         self.ticks.append(self.now_ticks)
         return notes
 
-    def rewind_to(self, tick: int, latest: int | None = None) -> int:
-        """Take back ids so that every note before `tick` stays and none from the new clock on; the new clock.
+    def rewind_to(self, tick: int, latest: int | None = None) -> tuple[int, ...]:
+        """Take back ids so that every note before `tick` stays and none from the new clock on; the voices
+        whose notes end at the new clock now, sooner than was said.
 
         What stays ends with the id that brought the clock to `tick` or past it; where that leaps over
-        `latest` it is replaced by a shorter step. Ids that are too old to be taken back stay too, so the
-        clock may come out later than asked.
+        `latest` it is replaced by a shorter step, and where every voice holds a note past `latest`, the
+        notes struck last are shortened too. Ids that are too old to be taken back stay, so the clock may
+        come out later than asked.
         """
         first = len(self.ids) - self.tentative
         keep = first
         while keep < len(self.ids) and (keep == 0 or self.ticks[keep - 1] < tick):
             keep += 1
-        step = self._shorter_step(keep, tick, latest) if keep > first else None
-        self.take_back(len(self.ids) - keep + (step is not None))
-        if step is not None:
-            self.append([self.vocab[f"TimeShift_{step}"]])
-        return self.now_ticks
+        begin, ids, voices = keep, [], ()
+        if latest is not None and keep > max(first, 1) and self.ticks[keep - 1] > latest:
+            begin, ids, voices = self._sooner(first, keep, tick, latest)
+        self.take_back(len(self.ids) - begin)
+        if ids:
+            self.append(ids)
+        return voices
 
-    def _shorter_step(self, keep: int, tick: int, latest: int | None) -> int | None:
-        """Ticks of a TimeShift into [tick, latest] instead of the one at keep - 1, which goes further; None
-        if it does not. Of several, the one to the strongest place of the bar.
+    def _sooner(self, first: int, keep: int, tick: int, latest: int) -> tuple[int, list[int], tuple]:
+        """What stands from which id on, so that the clock stops in [tick, latest] and not where the TimeShift
+        at keep - 1 takes it: (index, ids, voices whose notes are shortened).
 
-        Between two beats it stops only where a voice has come to its end: nothing else could follow there.
+        A place where a voice is free is best, the strongest of the bar first; else the notes struck last are
+        made to end at one; else a beat, though nothing can begin there.
         """
-        if latest is None or keep < 2 or self.ticks[keep - 1] <= latest:
-            return None
         before, ends = self.ticks[keep - 2], self._ends[keep - 2].values()
-        steps = [step for step in self.vocab.time_shift_bins if tick <= before + step <= latest
-                 and ((before + step) % self.beat_ticks == 0 or min(ends, default=0) <= before + step)]
-        return max(steps, key=lambda step: ((before + step) & -(before + step), -step), default=None)
+        steps = [step for step in self.vocab.time_shift_bins if tick <= before + step <= latest]
+        steps.sort(key=lambda step: (-((before + step) & -(before + step)), step))
+        shift = {step: self.vocab[f"TimeShift_{step}"] for step in steps}
+        free = [step for step in steps if min(ends, default=0) <= before + step]
+        if free:
+            return keep - 1, [shift[free[0]]], ()
+        struck, start = self._struck_last(first, keep)
+        for step in steps if struck else ():
+            if before + step - start in self.vocab.duration_bins:
+                shorter, begin = self.vocab[f"Dur_{before + step - start}"], min(struck)
+                ids = [shorter if index in struck else self.ids[index] for index in range(begin, keep - 1)]
+                return begin, [*ids, shift[step]], tuple(sorted(struck.values()))
+        on_beat = [step for step in steps if (before + step) % self.beat_ticks == 0]
+        return (keep - 1, [shift[on_beat[0]]], ()) if on_beat else (keep, [], ())
+
+    def _struck_last(self, first: int, keep: int) -> tuple[dict[int, int], int]:
+        """({index of a duration among ids first to keep - 2: its voice}, tick) of the last notes struck."""
+        struck: dict[int, int] = {}
+        start = 0
+        for index in range(keep - 2, max(first, 1) - 1, -1):
+            if struck and self.ticks[index] < start:
+                break
+            earlier = self._ends[index - 1]
+            for voice, end in self._ends[index].items():
+                if earlier.get(voice) != end:
+                    struck[index], start = voice, self.ticks[index]
+        return struck, start
 
     def take_back(self, count: int) -> None:
         """Take back the last `count` ids, at most `tentative`."""

@@ -65,6 +65,10 @@ class PlayerLink:
         self._order("truncate", tick)
         self._tell(("truncate", tick))
 
+    def shorten(self, tick: int, voices: tuple[int, ...]) -> None:
+        """The notes of these voices that began before `tick` and last longer end there."""
+        self._order("shorten", tick, sum(1 << voice - 1 for voice in voices))
+
     def finish(self, tick: int) -> None:
         self._order("finish", tick)
 

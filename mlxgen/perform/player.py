@@ -150,6 +150,14 @@ class Player:
         heapq.heapify(self._events)
         self.horizon = min(self.horizon, tick)
 
+    def shorten(self, tick: float, mask: float, _third: float = 0.0) -> None:
+        """Notes of the voices in `mask` that begin before `tick` end there, if they do not sooner."""
+        later = {event[2] for event in self._events if event[5] is not None and event[0] >= tick}
+        self._events = [
+            (tick, *event[1:]) if event[5] is None and event[0] > tick and event[2] not in later
+            and int(mask) >> event[4] - 1 & 1 else event for event in self._events]
+        heapq.heapify(self._events)
+
     def finish(self, tick: float, *_values: float) -> None:
         self.last_tick, self.horizon = max([tick, *(event[0] for event in self._events)]), math.inf
         self._resume_if_ready()
@@ -304,9 +312,10 @@ def _ignore(_player: Player, *_values: float) -> None:
     """Orders for the process around the player."""
 
 
-_GENERATOR_ORDERS = {"start", "truncate", "finish", "beat"}
+_GENERATOR_ORDERS = {"start", "truncate", "shorten", "finish", "beat"}
 _ORDERS = {
-    "start": Player.start, "truncate": Player.truncate, "finish": Player.finish, "flush": Player.flush,
+    "start": Player.start, "truncate": Player.truncate, "shorten": Player.shorten,
+    "finish": Player.finish, "flush": Player.flush,
     "tempo": Player.set_tempo, "pause": Player.pause, "panic": Player.panic, "mute": Player.mute,
     "go": Player.go, "nudge": Player.nudge, "sync": Player.sync, "beat": Player.set_beat,
     "port": _ignore, "quit": _ignore,

@@ -252,7 +252,10 @@ class Session:
         """Take back what begins at `tick` or later, and at `latest` or later without fail."""
         now_ticks = self.context.now_ticks
         if now_ticks >= tick:
-            now_ticks = self.context.rewind_to(tick, latest)
+            shortened = self.context.rewind_to(tick, latest)
+            now_ticks = self.context.now_ticks
+            if shortened:
+                self.sink.shorten(now_ticks, shortened)
             self._waiting = [note for note in self._waiting if note.start_ticks < now_ticks]
             self.themes.take_back(now_ticks)
         self._journal({"op": "renewed", "from_tick": now_ticks, "by": by})

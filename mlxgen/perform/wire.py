@@ -24,6 +24,7 @@ _ORDER = struct.Struct("<cIddd")        # kind, epoch, three values
 ORDERS = {
     "start": b"S",        # tick, seconds from now
     "truncate": b"T",     # tick: notes that begin there or later are withdrawn
+    "shorten": b"s",      # tick, bit mask of voices: their notes that began before end there at the latest
     "finish": b"E",       # tick: nothing comes after it
     "flush": b"F",        # a new epoch: everything ends, the next notes count from tick 0
     "tempo": b"t",        # bpm

@@ -189,7 +189,7 @@ def test_token_surprisal_that_starts_high_is_a_fresh_start():
 
 def test_every_metric_says_what_it_is_and_belongs_to_a_dimension():
     for name, metric in METRICS.items():
-        assert metric.dimension in DIMENSIONS and metric.kind in ("count", "mean")
+        assert metric.dimension in DIMENSIONS and metric.kind in ("count", "mean", "nats")
         assert metric.side in ("high", "low", "both") and metric.scope in ("any", "whole", "seam")
         assert metric.function.__doc__ and len(metric.function.__doc__) > 40, name
     assert set(DIMENSIONS) == {

@@ -4,6 +4,7 @@ fingerprints."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from mlxgen.scoring.music import make_music
 from mlxgen.scoring.reference import Reference, load_reference
 from mlxgen.scoring.texture import make_texture, tactus
 from mlxgen.scoring.theme import diatonic
+from mlxgen.scoring.wrong_notes import FEATURES as NOTE_FEATURES
+from mlxgen.scoring.wrong_notes import SHIFTS, SPAN, alternatives, note_nats
 
 BAR = 1920
 
@@ -198,6 +201,62 @@ def test_fingerprints_know_a_piece_in_any_key_and_no_other():
         assert len(here) > 4 and here.tolist() == there.tolist()
         assert not set(here.tolist()) & set(other.tolist())
         assert (np.diff(ticks) > 0).all()
+
+
+def altered(voice, at, step):
+    """The chorale with one note moved."""
+    notes = list(CHORALE.voices[voice])
+    notes[at] = notes[at]._replace(pitch=notes[at].pitch + step)
+    return replace(CHORALE, voices=[*CHORALE.voices[:voice], notes, *CHORALE.voices[voice + 1 :]])
+
+
+def test_an_alternative_is_judged_as_if_it_stood_there():
+    """Every column against a slow twin: the piece with the alternative written into it, heard in its keys."""
+    whole = make_music(CHORALE)
+    columns, first = alternatives(whole), 0
+    for voice, notes in enumerate(CHORALE.voices):
+        for at in range(0, len(notes), 5):
+            for place, step in enumerate(SHIFTS):
+                other = make_music(altered(voice, at, int(step)))
+                other.__dict__.update(keys=whole.keys, family=whole.family)
+                twin = alternatives(other)[first + at, SPAN]
+                np.testing.assert_allclose(columns[first + at, place], twin, atol=1e-9)
+        first += len(notes)
+
+
+def test_the_notes_that_stand_there_are_the_event_models_own():
+    music = make_music(CHORALE)
+    columns = dict(zip(NOTE_FEATURES, alternatives(music)[:, SPAN].T, strict=True))
+    np.testing.assert_allclose(columns["line"], -music.nats["line"])
+    by_note = np.zeros(len(columns["into"]))
+    starts, voices = music.texture.notes.start, music.texture.notes.voice
+    for tick, pair, nats in zip(
+        music.events["pair"].ticks, music.events["pair"].voices, music.nats["pair"], strict=True
+    ):
+        by_note -= nats * ((starts == tick) & np.isin(voices, pair))
+    np.testing.assert_allclose(columns["into"], by_note, atol=1e-9)
+    sonority = dict(zip(music.events["sonority"].ticks, music.nats["sonority"], strict=True))
+    np.testing.assert_allclose(columns["sonority"], [-sonority[tick] for tick in starts])
+
+
+def test_one_wrong_note_is_found_and_its_neighbours_are_not():
+    here, index = note_nats(make_music(CHORALE)), len(CHORALE.voices[0]) + 9
+    spoiled = note_nats(make_music(altered(1, 9, 1)))
+    assert spoiled.argmax() == index and spoiled[index] > here[index] + 4
+    value = METRICS["wrong notes"].function
+    assert value(make_music(altered(1, 9, 1))).value > value(make_music(CHORALE)).value
+
+
+def test_a_choice_is_fitted_to_what_was_chosen():
+    """Newton's weights against the ones that the choices were drawn with."""
+    event_usual = pytest.importorskip("weights.recipe.event_usual")
+    random, weights = np.random.default_rng(0), np.array([1.5, -0.7])
+    features = random.normal(size=(20_000, 4, 2))
+    liked = features @ weights + random.gumbel(size=(20_000, 4))
+    chosen = liked.argmax(axis=1)
+    rows = np.arange(len(chosen))
+    features[rows, 0], features[rows, chosen] = features[rows, chosen], features[rows, 0].copy()
+    np.testing.assert_allclose(event_usual.fit_choices(features, 0), weights, atol=0.06)
 
 
 def learnt(*pieces):

@@ -137,10 +137,40 @@ def test_a_cadence_needs_the_leading_note_and_rest():
 
 def test_the_final_chord_is_the_tonic_of_the_piece():
     body = ("C5 D5 E5 F5 G5 F5 E5 D5 ", "E4 G4 G4 A4 B4 A4 G4 F4 ", "C4 B3 C4 A3 E3 F3 C4 G3 ")
-    closed = tuple(voice + end for voice, end in zip(body, ("C5/4", "E4/4", "C3/4"), strict=True))
-    open_ = tuple(voice + end for voice, end in zip(body, ("B4/4", "D4/4", "G3/4"), strict=True))
-    assert found("final chord", *closed).value == 0
-    assert found("final chord", *open_).value >= 0.5
+
+    def ended(*chord):
+        return found("final chord", *(voice + end for voice, end in zip(body, chord, strict=True))).value
+
+    closed = ended("C5/4", "E4/4", "C3/4")
+    half, strange, dissonant = (
+        ended(*chord)
+        for chord in (("B4/4", "D4/4", "G3/4"), ("C#5/4", "E4/4", "A3/4"), ("C5/4", "F#4/4", "C3/4"))
+    )
+    assert closed < 1 < min(half, dissonant) and half < strange
+    assert not [finding for finding in score(piece(*body)).findings if finding.bar > 2]
+
+
+def test_a_last_chord_in_another_key_is_told_where_it_stands():
+    body = (
+        "C5 D5 E5 F5 G5 F5 E5 D5 C5 B4 ",
+        "E4 G4 G4 A4 B4 A4 G4 F4 G4 G4 ",
+        "C4 B3 C4 A3 E3 F3 C4 G3 E3 G3 ",
+    )
+    closed = tuple(voice + end for voice, end in zip(body, ("C5/2", "E4/2", "C3/2"), strict=True))
+    astray = tuple(voice + end for voice, end in zip(body, ("C#5/2", "F4/2", "C#3/2"), strict=True))
+    found_there = [finding.bar for finding in score(piece(*astray)).findings if finding.rule == "final chord"]
+    assert found_there == [3]
+    assert not [finding for finding in score(piece(*closed)).findings if finding.rule == "final chord"]
+
+
+def test_music_that_stays_in_another_key_is_not_one_and_a_visit_is():
+    there = ("C5 D5 E5 F5 G5 F5 E5 D5", "E4 G4 G4 A4 B4 A4 G4 F4", "C4 B3 C4 A3 E3 F3 C4 G3")
+    away = ("D5 E5 F#5 G5 A5 G5 F#5 E5", "F#4 A4 A4 B4 C#5 B4 A4 G4", "D4 C#4 D4 B3 F#3 G3 D4 A3")
+    split = [f"{home} {home} {out} {out}" for home, out in zip(there, away, strict=True)]
+    visit = [f"{home} {home} {out} {home}" for home, out in zip(there, away, strict=True)]
+    unity = found("key unity", *split)
+    assert unity.value > 1.5 * found("key unity", *visit).value > found("key unity", *there).value == 0
+    assert unity.ticks.tolist() == [4 * BAR]
 
 
 def test_a_voice_that_stops_early_does_not_close_with_the_others():

@@ -75,7 +75,12 @@ def mean_tail(value: float, exposure: float, parameters: Sequence[float], side: 
 
 
 def tail_nats(measure: Measure, kind: str, side: str, parameters: Sequence[float]) -> float:
-    """Nats of surprise at `measure` in a real piece: a metric's kind, side and (4,) calibration."""
+    """Nats of surprise at `measure` in a real piece: a metric's kind, side and (4,) calibration.
+
+    A measure of the kind "nats" is one already.
+    """
+    if kind == "nats":
+        return measure.value
     if kind == "count":
         return count_tail(measure.total, measure.exposure, parameters[0], parameters[1])
     return mean_tail(measure.value, measure.exposure, parameters, side)

@@ -3,11 +3,14 @@
 Every channel is a pair of integer arrays, context and outcome, with the tick and the voices of each event.
 Channels:
 
-harmony   per beat: the chord (pitch classes over the tonic, and the bass degree) after the chord of the beat
-before sonority  per attack: the intervals sounding over the bass, on and off the beat pair      per voice
-pair and motion: new interval and both steps, given the interval before melody    per note: the interval,
-given the interval before and the role of the voice degree    per note: the scale degree, given the one
-before and the mode rhythm    per note: the duration, given the one before and the place in the beat
+harmony: per beat, the chord (pitch classes over the tonic, and the bass degree) after the last beat's;
+sonority: per attack, the intervals sounding over the bass, on and off the beat;
+pair: per voice pair and motion, the new interval and both steps, given the interval before;
+melody: per note, the interval, given the interval before and the role of the voice;
+degree: per note, the scale degree, given the one before and the mode;
+line: per note, the scale degree, given the ones before and after it, the mode and the place in the beat;
+rhythm: per note, the duration, given the one before and the place in the beat;
+ending: once, the last chord's bass and kind in the key that rules what comes before it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlxgen.music.theory import TICKS_PER_QUARTER
-from mlxgen.scoring.texture import SILENT, Texture
+from mlxgen.scoring.texture import SILENT, Texture, following
 
 LARGEST_LEAP = 13  # wider intervals count as this one
 INTERVALS = 2 * LARGEST_LEAP + 1
@@ -28,6 +31,8 @@ DURATIONS = len(DURATION_EDGES) + 1
 POSITIONS = 5  # on the beat, and three sixteenths, and anything else
 STEPS = 5  # leap down, step down, hold, step up, leap up
 PLACES = 4
+NO_NOTE = 12  # a degree that is not there: before a voice's first note, after its last
+KINDS = (0b000010010001, 0b000010001001)  # degrees over the bass of major and minor triads; then all else
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,15 @@ def place(texture: Texture, ticks: np.ndarray) -> np.ndarray:
     return np.where(ticks % beat == 0, 1, np.where(ticks * 2 % beat == 0, 2, 3))
 
 
-def _step_class(steps: np.ndarray) -> np.ndarray:
+def step_class(steps: np.ndarray) -> np.ndarray:
+    """Semitones -> 0 leap down, 1 step down, 2 hold, 3 step up, 4 leap up."""
     return np.sign(steps) * (1 + (np.abs(steps) > 2)) + 2
+
+
+def fold(distance: np.ndarray) -> np.ndarray:
+    """Semitones of an upper voice over a lower -> 0..11 simple, 12..23 compound, 24..35 crossed."""
+    above = np.where(distance < 12, distance, 12 + distance % 12)
+    return np.where(distance < 0, 24 + (-distance) % 12, above)
 
 
 def pair_motion(texture: Texture) -> Channel:
@@ -111,14 +123,11 @@ def pair_motion(texture: Texture) -> Channel:
     hit[0] = False
     slices, pairs = np.nonzero(hit)
     distance = texture.pitch[:, upper] - texture.pitch[:, lower]
-    folded = np.where(np.abs(distance) < 12, distance, np.sign(distance) * (12 + np.abs(distance) % 12))
-    folded = np.where(
-        distance < 0, 24 + (-distance) % 12, np.abs(folded)
-    )  # 0-11, 12-23 compound, 24-35 crossed
+    folded = fold(distance)
     voices = texture.sounding_voices
     outer = (upper == voices[0]) & (lower == voices[-1])
     context = outer[pairs] * 36 + folded[slices - 1, pairs]
-    steps = _step_class(up_step[slices, pairs]) * STEPS + _step_class(low_step[slices, pairs])
+    steps = step_class(up_step[slices, pairs]) * STEPS + step_class(low_step[slices, pairs])
     outcome = folded[slices, pairs] * STEPS * STEPS + steps
     return Channel(context, outcome, texture.onset[slices], texture.pairs[pairs], texture.new[slices])
 
@@ -165,6 +174,50 @@ def degree(texture: Texture, keys: np.ndarray) -> Channel:
     )
 
 
+def line(texture: Texture, keys: np.ndarray) -> Channel:
+    """Every note between its neighbours: passing notes, neighbour notes and leaps each have their degrees.
+
+    Context: ((mode * 2 + off the beat) * 13 + degree before) * 13 + degree after, all in the key at the note.
+    """
+    notes = texture.notes
+    key = keys[texture.note_slices] if len(notes.start) else notes.start
+    before = np.where(notes.first, NO_NOTE, (np.roll(notes.pitch, 1) - key) % 12)
+    after = np.where(following(notes.first, True), NO_NOTE, (np.roll(notes.pitch, -1) - key) % 12)
+    off_beat = place(texture, notes.start) > 1
+    return Channel(
+        ((key // 12 * 2 + off_beat) * 13 + before) * 13 + after,
+        (notes.pitch - key) % 12,
+        notes.start,
+        notes.voice[:, None],
+        texture.new_notes,
+    )
+
+
+def ending(texture: Texture, keys: np.ndarray) -> Channel:
+    """The last chord: context is the mode heard longest before it; outcome its bass' degree there * 3 + its
+    kind (0 within a major triad, 1 within a minor one, 2 neither)."""
+    heard = np.flatnonzero(texture.sounding.any(axis=1))
+    if not len(heard):
+        empty = np.zeros(0, dtype=np.int64)
+        return Channel(empty, empty, empty, np.zeros((0, 1), dtype=np.int64), empty.astype(bool))
+    last = heard[-1]
+    apart = np.flatnonzero((texture.pitch[:last] != texture.pitch[last]).any(axis=1))
+    begin = int(apart[-1]) + 1 if len(apart) else 0
+    until = begin or last + 1
+    home = int(np.bincount(keys[:until], weights=texture.length[:until], minlength=24).argmax())
+    pitch, low = texture.pitch[last : last + 1], texture.lowest[last]
+    sounding = int(_bit((pitch - low) % 12, pitch != SILENT)[0])
+    kind = next((at for at, triad in enumerate(KINDS) if not sounding & ~triad), len(KINDS))
+    at = np.array([begin])
+    return Channel(
+        np.array([home // 12]),
+        np.array([(low - home) % 12 * 3 + kind]),
+        texture.onset[at],
+        np.full((1, 1), -1),
+        texture.new[at],
+    )
+
+
 def rhythm(texture: Texture) -> Channel:
     """Context: place of the attack in the beat (sixteenths) * DURATIONS + duration before."""
     notes = texture.notes
@@ -182,13 +235,15 @@ def rhythm(texture: Texture) -> Channel:
     )
 
 
-CHANNELS = ("harmony", "sonority", "pair", "melody", "degree", "rhythm")
+CHANNELS = ("harmony", "sonority", "pair", "melody", "degree", "line", "rhythm", "ending")
 SIZES = {
     "sonority": (PLACES, 2048),
     "pair": (72, 36 * STEPS * STEPS),
     "melody": (3 * INTERVALS, INTERVALS),
     "degree": (24, 12),
+    "line": (4 * 13 * 13, 12),
     "rhythm": (POSITIONS * DURATIONS, DURATIONS),
+    "ending": (2, 36),
 }
 
 
@@ -200,5 +255,7 @@ def make_events(texture: Texture, keys: np.ndarray) -> dict[str, Channel]:
         "pair": pair_motion(texture),
         "melody": melody(texture),
         "degree": degree(texture, keys),
+        "line": line(texture, keys),
         "rhythm": rhythm(texture),
+        "ending": ending(texture, keys),
     }

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from mlxgen.music.piece import Piece
+from mlxgen.scoring.event_model import Family
 from mlxgen.scoring.events import Channel, make_events, roles
 from mlxgen.scoring.fingerprint import chord_changes
 from mlxgen.scoring.keys import local_keys
@@ -60,6 +61,11 @@ class Music:
         self.memo["family nats"] = likeliest, nats[likeliest]
         return likeliest
 
+    @property
+    def model(self) -> Family:
+        """The event model of the music's family."""
+        return self.reference.model(self.family)
+
     @cached_property
     def keys(self) -> np.ndarray:
         """(S,) the key heard at each slice, mode * 12 + tonic."""
@@ -72,9 +78,8 @@ class Music:
     @cached_property
     def nats(self) -> dict[str, np.ndarray]:
         """Channel -> (K,) surprisal of each event, in the channel's order."""
-        family = self.family
         known, nats = self.memo.get("family nats", (None, None))
-        return self.reference.model(family).surprisal(self.events, nats if known == family else None)
+        return self.model.surprisal(self.events, nats if known == self.family else None)
 
     @cached_property
     def changes(self) -> tuple[np.ndarray, np.ndarray]:

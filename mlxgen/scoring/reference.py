@@ -20,8 +20,8 @@ class Reference:
 
     `arrays`: families (F,) names; profiles (2, 12) log-probabilities of degrees in major and minor;
     count/CHANNEL (F, contexts, outcomes); chords/FAMILY (P, 2) chord pairs and their counts; family_mean (F,
-    6), family_precision (F, 6, 6); ranges (F, 3, 2) by role; rare (F, channels) nats; note_views (F, 2, 6)
-    mean and spread, note_rare (F,); bar_lines (F, 2, features), seam_weights (features,), worst_line (F, 2);
+    6), family_precision (F, 6, 6); ranges (F, 3, 2) by role; rare (F, channels) nats; note_weights
+    (F, features); bar_lines (F, 2, features), seam_weights (features,), worst_line (F, 2);
     metrics (M,) names and calibration (F, M, 4); prints (K,) sorted uint32; turns/FAMILY likewise.
     Raises ValueError naming what is missing.
     """
@@ -37,8 +37,7 @@ class Reference:
         self.bar_lines = arrays["bar_lines"]
         self.seam_weights = arrays["seam_weights"]
         self.worst_line = arrays["worst_line"]
-        self.note_views = arrays["note_views"]
-        self.note_rare = arrays["note_rare"]
+        self.note_weights = arrays["note_weights"]
         self.calibration = {
             str(name): arrays["calibration"][:, at].tolist() for at, name in enumerate(arrays["metrics"])
         }

@@ -14,7 +14,7 @@ from mlxgen.scoring.music import Music, make_music
 from mlxgen.scoring.reference import Reference
 
 DIMENSION_NATS = 6.0  # penalty at which a dimension is down to 1 / e
-COMPOSITE_NATS = 24.0  # the same for the weighted sum of dimensions
+COMPOSITE_NATS = 28.0  # the same for the weighted sum of dimensions
 KNEE_NATS = 12.0  # beyond this a dimension's penalty counts by its logarithm
 MOTIONS_NEEDED = 16  # motions of two voices; a bar of four voices in quarters has about twenty
 LEAST_EVIDENCE = 0.2

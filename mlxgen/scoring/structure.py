@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlxgen.scoring.counterpoint import mean_surprisal, rare_events
+from mlxgen.scoring.keys import WINDOW_BEATS, key_likelihoods, window_weights
 from mlxgen.scoring.measure import NOTHING, Measure
 from mlxgen.scoring.music import Music
 from mlxgen.scoring.texture import SILENT, Texture
@@ -42,6 +43,24 @@ def modulation(music: Music) -> Measure:
     span = float(texture.length[texture.new].sum()) / (4 * texture.beat_ticks)
     index = np.flatnonzero(change) + 1
     return Measure(len(index), span, texture.onset[index])
+
+
+def key_unity(music: Music) -> Measure:
+    """How much better two keys explain the music than one: the gain in nats of the best place to change from
+    any key to any other, per voice-beat. 0..1; real pieces .02, for they leave their key and come back.
+
+    The likelihood ratio test of a change point (D. Hinkley, Biometrika 57, 1970) on pitch classes.
+    """
+    texture = music.texture
+    weights = window_weights(texture)
+    if len(weights) < 2:
+        return NOTHING
+    before = key_likelihoods(weights, music.reference.profiles).cumsum(axis=0)
+    gains = before[:-1].max(axis=1) + (before[-1] - before[:-1]).max(axis=1) - before[-1].max()
+    at = int(gains.argmax())
+    window = WINDOW_BEATS * texture.beat_ticks
+    place = (int(texture.onset[0]) // window + at + 1) * window
+    return Measure(max(float(gains[at]), 0.0), float(weights.sum()), np.array([place]))
 
 
 def cadences(music: Music) -> Measure:

@@ -19,13 +19,14 @@ from mlxgen.scoring.metrics import METRICS
 from mlxgen.scoring.music import Music, make_music
 from mlxgen.scoring.reference import Reference
 from mlxgen.scoring.score import applies, measure
-from mlxgen.scoring.wrong_notes import VIEWS, note_views
+from mlxgen.scoring.wrong_notes import FEATURES as NOTE_FEATURES
+from mlxgen.scoring.wrong_notes import SPAN, alternatives
 
 from .event_corpus import FAMILIES, Sample
 
 CHUNKS_PER_PIECE = 2
 RARE_QUANTILE = 0.98
-STRANGE_QUANTILE = 0.99
+MOST_NOTES = 60_000
 SEED = 1725
 Arrays = dict[str, np.ndarray]
 
@@ -58,8 +59,7 @@ def empty() -> Arrays:
         "worst_line": np.zeros((count, 2)),
         "bar_lines": np.stack([np.zeros((count, len(FEATURES))), np.ones((count, len(FEATURES)))], axis=1),
         "seam_weights": np.ones(len(FEATURES)) / len(FEATURES),
-        "note_views": np.stack([np.zeros((count, len(VIEWS))), np.ones((count, len(VIEWS)))], axis=1),
-        "note_rare": np.full(count, 8.0),
+        "note_weights": np.zeros((count, len(NOTE_FEATURES))),
     }
 
 
@@ -74,18 +74,36 @@ def rare(unseen: HeldOut) -> Arrays:
     return {"rare": np.array(table)}
 
 
+def fit_choices(features: np.ndarray, chosen: int, rounds: int = 30, ridge: float = 1e-4) -> np.ndarray:
+    """(n, K, F) features of K alternatives of which `chosen` is real -> (F,) weights of the conditional logit
+    that makes the real ones likeliest: Newton's method with a small ridge."""
+    apart = features - features[:, chosen : chosen + 1]
+    weights = np.zeros(features.shape[2])
+    for _ in range(rounds):
+        liked = apart @ weights
+        share = np.exp(liked - liked.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        mean = np.einsum("nk,nkf->nf", share, apart)
+        curve = np.einsum("nk,nkf,nkg->fg", share, apart, apart, optimize=True) - mean.T @ mean
+        step = np.linalg.solve(
+            curve / len(apart) + ridge * np.eye(len(weights)), -mean.mean(axis=0) - ridge * weights
+        )
+        weights = weights + step
+        if np.abs(step).max() < 1e-6:
+            break
+    return weights
+
+
 def notes(unseen: HeldOut) -> Arrays:
-    """How surprising real notes are in each view, and what one in a hundred adds up to."""
+    """How much each channel counts where a note is compared with the pitches around it."""
     rows: list[list[np.ndarray]] = [[] for _ in FAMILIES]
     for at, sample in enumerate(unseen.samples):
-        rows[sample.family].append(note_views(unseen.music(at)))
-    tables = [np.concatenate(row) for row in rows]
-    statistics = [(np.nanmean(table, axis=0), np.nanstd(table, axis=0)) for table in tables]
-    strange = [
-        np.quantile(np.nan_to_num((table - mean) / spread).sum(axis=1), STRANGE_QUANTILE)
-        for table, (mean, spread) in zip(tables, statistics, strict=True)
-    ]
-    return {"note_views": np.array(statistics), "note_rare": np.array(strange)}
+        rows[sample.family].append(alternatives(unseen.music(at)))
+    weights = []
+    for row in rows:
+        table = np.concatenate(row)
+        weights.append(fit_choices(table[:: -(-len(table) // MOST_NOTES)], SPAN))
+    return {"note_weights": np.array(weights)}
 
 
 def _try_splice(piece: Piece, others: list[Piece], random: np.random.Generator) -> tuple[Piece, int] | None:

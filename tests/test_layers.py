@@ -174,3 +174,10 @@ def test_every_public_name_is_where_the_package_says():
         assert name in defined, f"{home} defines no {name}"
     with pytest.raises(AttributeError, match="no_such_name"):
         mlxgen.no_such_name  # noqa: B018
+
+
+def test_the_map_of_perform_names_every_file_once():
+    folder = ROOT / "mlxgen" / "perform"
+    words = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())).split("\n\n")[1].split()
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert {name: words.count(name) for name in files if words.count(name) != 1} == {}

@@ -54,7 +54,7 @@ def _corruptions(result: dict, folder: Path) -> Path:
 
 def _levels(result: dict, folder: Path) -> Path:
     """The mean composite against the level of corruption."""
-    from bench.score_quality import LEVELS
+    from bench.score_rows import LEVELS
 
     figure, axes = _figure(5, 3.2)
     for (name, row), colour in zip(result["levels"].items(), LEVEL_COLOURS, strict=True):

@@ -38,13 +38,12 @@ from bench.score_judging import (
     seam_table,
 )
 from bench.score_parts import Parts, kept_file
-from bench.score_rows import ROWS
+from bench.score_rows import LEVELS, ROWS
 from bench.score_statistics import auc, bootstrap, spearman, variance_shares
 from mlxgen.music.piece import Piece
 from mlxgen.scoring.metrics import DIMENSIONS
 from mlxgen.scoring.score import DIMENSION_NATS, KNEE_NATS, Score, score
 
-LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 LEVELLED = {"jitter": make_jitter, "parallel fifths": make_parallel_fifths}
 
 

@@ -36,6 +36,7 @@ def _alone(corruption: Corruption) -> Callable[[Sequence[Piece]], Corruption]:
     return lambda pool: corruption
 
 
+LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the corruptions whose level is ranked
 PARTS = (VOICE_LEADING, COUNTERPOINT)
 NOTES = (*PARTS, STATISTICS, STRUCTURE)
 

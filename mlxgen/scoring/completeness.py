@@ -8,6 +8,8 @@ from mlxgen.scoring.measure import NOTHING, Measure
 from mlxgen.scoring.music import Music
 from mlxgen.scoring.texture import SILENT
 
+STRANGE_NATS = 3.0  # one real piece in thirty ends less usually
+
 
 def _ending(music: Music) -> tuple[np.ndarray, int] | None:
     """(V,) pitches of the last slice in which anything sounds, and its index."""
@@ -25,9 +27,10 @@ def final_chord(music: Music) -> Measure:
     major or a minor triad. 0..8 nats: the tonic triad .2, a half close in minor about 2.5.
 
     Counted from how training pieces end (the channel `ending`); a wrong key at the end is a wrong last chord.
+    Only from STRANGE_NATS up is it pointed at.
     """
     nats = music.nats["ending"]
-    return Measure(float(nats.sum()), len(nats), music.events["ending"].ticks)
+    return Measure(float(nats.sum()), len(nats), music.events["ending"].ticks[nats > STRANGE_NATS])
 
 
 def close_together(music: Music) -> Measure:

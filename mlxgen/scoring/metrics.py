@@ -70,7 +70,7 @@ THEME, BOUNDARY, CONTINUITY, COMPLETENESS = "theme", "boundary", "continuity", "
 # dimension -> its share of the composite's exponent
 DIMENSIONS = {
     VOICE_LEADING: 1.7,
-    COUNTERPOINT: 1.0,
+    COUNTERPOINT: 1.1,
     STATISTICS: 1.3,
     STRUCTURE: 1.2,
     THEME: 0.5,
@@ -105,7 +105,7 @@ METRICS: dict[str, Metric] = {
         COUNTERPOINT,
         wrong_notes.wrong_notes,
         side="high",
-        weight=5,
+        weight=7,
         detail="fits neither its line nor the other voices",
     ),
     "pair surprisal": _style(COUNTERPOINT, counterpoint.pair_surprisal),
@@ -121,7 +121,7 @@ METRICS: dict[str, Metric] = {
         COUNTERPOINT,
         counterpoint.bare_sonorities,
         side="high",
-        weight=4.5,
+        weight=4,
         detail="only fifths and octaves sound",
     ),
     "melody surprisal": _style(STATISTICS, statistics.melody_surprisal, weight=0.3),
@@ -133,7 +133,8 @@ METRICS: dict[str, Metric] = {
     "interval variety": _style(STATISTICS, statistics.interval_variety),
     "rhythm variety": _style(STATISTICS, statistics.rhythm_variety, "low"),
     "density": _style(STATISTICS, statistics.density, weight=1),
-    "silence": Metric(STATISTICS, statistics.silence, side="high", weight=2.8),
+    "silence": Metric(STATISTICS, statistics.silence, side="high", weight=2),
+    "holes": _count(STATISTICS, statistics.holes, "a voice pauses while the others go on", 2),
     "steps": _style(STATISTICS, statistics.step_share),
     "originality": Metric(
         STATISTICS,
@@ -144,7 +145,7 @@ METRICS: dict[str, Metric] = {
         places=1,
         detail="from here on, {value:.0%} of all spans stand in training pieces",
     ),
-    "recombination": Metric(STATISTICS, statistics.recombination, side="high", weight=2.1),
+    "recombination": Metric(STATISTICS, statistics.recombination, side="high", weight=2.6),
     "harmony surprisal": Metric(STRUCTURE, structure.harmony_surprisal, weight=STYLE_WEIGHT),
     "rare chords": _count(STRUCTURE, structure.rare_chords, "an unusual chord succession"),
     "key fit": _style(STRUCTURE, structure.key_fit),
@@ -158,11 +159,11 @@ METRICS: dict[str, Metric] = {
     "modulation": _style(STRUCTURE, structure.modulation, "high"),
     "cadences": _style(STRUCTURE, structure.cadences),
     "harmonic rhythm": _style(STRUCTURE, structure.harmonic_rhythm),
-    "freshness": Metric(STRUCTURE, structure.freshness, side="low", weight=1.8),
+    "freshness": Metric(STRUCTURE, structure.freshness, side="low", weight=2.6),
     "wandering": Metric(STRUCTURE, structure.wandering, weight=1.8),
     "chord variety": _style(STRUCTURE, structure.chord_variety, "low"),
     "repetition": Metric(
-        STRUCTURE, structure.repetition, side="high", weight=1.3, detail="equals a bar shortly before"
+        STRUCTURE, structure.repetition, side="high", weight=2, detail="equals a bar shortly before"
     ),
     "recurrence": Metric(STRUCTURE, structure.recurrence, side="high", weight=1.2),
     "theme recall": Metric(THEME, theme.theme_recall, side="low", weight=2.3, usual_nats=0.0),
@@ -170,7 +171,7 @@ METRICS: dict[str, Metric] = {
         BOUNDARY, boundary.seam, side="high", scope="seam", weight=3, detail="the seam is audible"
     ),
     "worst bar line": Metric(
-        BOUNDARY, boundary.worst_bar_line, side="high", weight=2.7, detail="the music seems cut here"
+        BOUNDARY, boundary.worst_bar_line, side="high", weight=3.4, detail="the music seems cut here"
     ),
     "bar lines": Metric(BOUNDARY, boundary.mean_bar_line, weight=STYLE_WEIGHT),
     "register drift": _style(CONTINUITY, continuity.register_drift, weight=1.4),
@@ -193,6 +194,6 @@ METRICS: dict[str, Metric] = {
         scope="whole",
         detail="a voice stops before the end",
     ),
-    "final length": Metric(COMPLETENESS, completeness.final_length, side="low", scope="whole", weight=3.5),
+    "final length": Metric(COMPLETENESS, completeness.final_length, side="low", scope="whole", weight=2),
     "length": Metric(COMPLETENESS, completeness.length, side="low", scope="whole", weight=1.2),
 }

@@ -93,6 +93,20 @@ def silence(music: Music) -> Measure:
     return Measure(float((resting * length[:, None]).sum()) / total * beats, beats)
 
 
+def holes(music: Music) -> Measure:
+    """Rests of up to a bar inside a voice that begin while two others sound, per note: notes left out.
+
+    Range 0..; rare in chorales, usual in motets. Where all voices breathe together nothing is left out.
+    """
+    texture, notes = music.texture, music.texture.notes
+    pause = ~notes.first & texture.new_notes & (notes.gap > 0) & (notes.gap <= texture.bar_ticks)
+    index = np.flatnonzero(pause)
+    begin = notes.start[index] - notes.gap[index]
+    alone = texture.voices_sounding[np.searchsorted(texture.onset, begin)] < 2
+    index, begin = index[~alone], begin[~alone]
+    return Measure(len(index), texture.note_count, begin, notes.voice[index, None])
+
+
 def step_share(music: Music) -> Measure:
     """Share of melodic intervals that are steps (1 or 2 semitones). 0..1."""
     channel = music.events["melody"]

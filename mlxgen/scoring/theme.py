@@ -72,12 +72,13 @@ def theme_recall(music: Music) -> Measure:
     runs, index = runs[kept], index[kept]
     if len(runs) < 8:
         return NOTHING
-    themes = np.vstack([theme, theme[_orders(len(theme))]]).astype(np.int8)     # (1 + SHUFFLES, m)
-    ours, theirs = runs.T[:, None, :], themes.T[:, :, None]
-    apart = ours - theirs       # (m, 1 + SHUFFLES, runs)
+    ours, theirs = runs.T[:, None, :], theme.astype(np.int8)[:, None]
+    apart = ours - theirs       # (m places, m steps, runs)
     near = ((apart == 1) | (apart == -1)) & ((ours > 0) == (theirs > 0))
-    # Two points for an equal step, one for a near one.
-    points = (2 * (apart == 0).view(np.int8) + near.view(np.int8)).sum(axis=0, dtype=np.int8)
+    # Two points for an equal step, one for a near one; then every order of the steps picks its own.
+    each = 2 * (apart == 0).view(np.int8) + near.view(np.int8)
+    orders = np.vstack([np.arange(len(theme)), _orders(len(theme))])    # (1 + SHUFFLES, m)
+    points = each[np.arange(len(theme)), orders].sum(axis=1, dtype=np.int8)
     likeness = points / np.float32(2 * len(theme))
     top = max(len(runs) // BEST_SHARE, 1)
     best = np.partition(likeness, len(runs) - top, axis=1)[:, -top:].mean(axis=1)

@@ -30,7 +30,7 @@ _FOLD, _STEP, _BIT = fold(_DIFFERENCES), step_class(_DIFFERENCES), 1 << (_DIFFER
 
 
 class _Beside(NamedTuple):
-    """The U other voices of n notes. All arrays (n, U)."""
+    """The U other voices of n notes. All arrays (U, n)."""
 
     voice: np.ndarray
     upper: np.ndarray  # bool: the note's own voice is the upper of the two
@@ -40,12 +40,12 @@ class _Beside(NamedTuple):
 def _beside(texture: Texture, own: np.ndarray) -> _Beside:
     """The other voices of notes in the voices `own` (n,)."""
     voices = texture.sounding_voices
-    table = np.zeros((texture.voice_count, len(voices) - 1), dtype=np.int64)
+    table = np.zeros((len(voices) - 1, texture.voice_count), dtype=np.int64)
     for voice in voices:
-        table[voice] = voices[voices != voice]
-    other = table[own]
-    high, low = np.minimum(own[:, None], other), np.maximum(own[:, None], other)
-    return _Beside(other, own[:, None] < other, (high == voices[0]) & (low == voices[-1]))
+        table[:, voice] = voices[voices != voice]
+    other = table[:, own]
+    high, low = np.minimum(own, other), np.maximum(own, other)
+    return _Beside(other, own < other, (high == voices[0]) & (low == voices[-1]))
 
 
 def _motions(
@@ -55,32 +55,36 @@ def _motions(
     (n, K) log-probabilities of its motions against the other voices, summed, and (n, K) how many there are.
     """
     texture, table = music.texture, music.model.dense["pair"].log_probability
-    left = texture.pitch[np.maximum(slices - 1, 0)[:, None], beside.voice]
-    right = texture.pitch[slices[:, None], beside.voice]
-    known = (slices > 0)[:, None] & (left != SILENT) & (right != SILENT)
-    step, moved = after - before, np.where(known, right - left, 0)
-    sign = np.where(beside.upper, 1, -1)[:, :, None]
-    here = _FOLD[sign * (before[:, None] - left[:, :, None]) + WIDEST]  # (n, U, 1 or K)
-    there = _FOLD[sign * (after[:, None] - right[:, :, None]) + WIDEST]
-    own, other = np.where(beside.upper, 5, 1), np.where(beside.upper, 1, 5)
-    steps = _STEP[step + WIDEST][:, None] * own[:, :, None] + (_STEP[moved + WIDEST] * other)[:, :, None]
-    code = ((beside.outer * 36)[:, :, None] + here) * table.shape[1] + there * 25 + steps
-    counted = known[:, :, None] & ((step != 0)[:, None] | (moved != 0)[:, :, None])
-    return (table.reshape(-1)[code] * counted).sum(axis=1), counted.sum(axis=1)
+    step = after - before
+    steps, moving = _STEP.take(step + WIDEST), step != 0
+    total, count = np.zeros(step.shape), np.zeros(step.shape, dtype=np.int64)
+    for voice, upper, outer in zip(*beside, strict=True):  # arrays of one other voice stay in the cache
+        left = texture.pitch[np.maximum(slices - 1, 0), voice]
+        right = texture.pitch[slices, voice]
+        known = (slices > 0) & (left != SILENT) & (right != SILENT)
+        moved = np.where(known, right - left, 0)
+        sign, weight = np.where(upper, 1, -1)[:, None], np.where(upper, 5, 1)[:, None]
+        here = _FOLD.take(sign * (before - left[:, None]) + WIDEST)  # (n, 1 or K)
+        there = _FOLD.take(sign * (after - right[:, None]) + WIDEST)
+        context = (here + (outer * 36)[:, None]) * table.shape[1]
+        outcome = there * 25 + (_STEP.take(moved + WIDEST) * np.where(upper, 1, 5))[:, None]
+        counted = known[:, None] & (moving | (moved != 0)[:, None])
+        total += table.take(context + outcome + steps * weight) * counted
+        count += counted
+    return total, count
 
 
 def _sonorities(music: Music, beside: _Beside, slices: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     """(n, K) log-probability of the sonority as a note of `pitch` (n, K) begins; 0 where it sounds alone."""
     texture, table = music.texture, music.model.dense["sonority"].log_probability
-    other = texture.pitch[slices[:, None], beside.voice]
+    other = texture.pitch[slices, beside.voice]
     heard = other != SILENT
-    low = np.minimum(np.where(heard, other, WIDEST).min(axis=1, initial=WIDEST)[:, None], pitch)
-    sounding = _BIT[pitch - low + WIDEST]
-    for column in range(other.shape[1]):  # reducing over the middle axis takes five times as long
-        above = np.where(heard[:, column, None], other[:, column, None] - low, 0)
-        sounding |= _BIT[above + WIDEST]
+    low = np.minimum(np.where(heard, other, WIDEST).min(axis=0, initial=WIDEST)[:, None], pitch)
+    sounding = _BIT.take(pitch - low + WIDEST)
+    for one, sounds in zip(other, heard, strict=True):
+        sounding |= _BIT.take(np.where(sounds[:, None], one[:, None] - low, 0) + WIDEST)
     nats = table[place(texture, texture.onset[slices])[:, None], sounding >> 1]
-    return np.where(heard.any(axis=1)[:, None], nats, 0.0)
+    return np.where(heard.any(axis=0)[:, None], nats, 0.0)
 
 
 def alternatives(music: Music) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a prefix says about the music that follows: key, meter, form, voices, way of writing, length."""
+"""What a prefix says about the music that follows, as far as rules ask: key, meter, form, length and more."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ class Context:
     voices: int | None = None
     sequential: bool = False
     length_bars: tuple[int, int] = ANY_LENGTH  # fewest and most
+    imitation: str | None = None  # none, low, high
+    harmonic_rhythm: str | None = None  # slow, moderate, fast
+
+    def for_grammar(self) -> Context:
+        """Only what decides what may be written."""
+        return replace(self, length_bars=ANY_LENGTH, imitation=None, harmonic_rhythm=None)
 
     def voice_count(self, vocab: Vocab) -> int:
         if self.voices is not None:
@@ -54,7 +60,11 @@ def _facts(vocab: Vocab) -> dict[int, dict]:
         fewest = most + 1
     for suffix, token in vocab.family("ENCODE_").items():
         facts[token] = {"sequential": suffix == "SEQUENTIAL"}
-    facts[vocab["BOS"]] = {"form": None, "voices": None, "sequential": False, "length_bars": ANY_LENGTH}
+    for prefix, field in (("IMITATION_", "imitation"), ("HARMONIC_RHYTHM_", "harmonic_rhythm")):
+        for suffix, token in vocab.family(prefix).items():
+            facts[token] = {field: suffix.lower()}
+    facts[vocab["BOS"]] = {"form": None, "voices": None, "sequential": False, "length_bars": ANY_LENGTH,
+                           "imitation": None, "harmonic_rhythm": None}
     return facts
 
 

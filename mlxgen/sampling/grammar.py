@@ -21,7 +21,7 @@ its next BEAT.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 
@@ -29,7 +29,7 @@ import numpy as np
 
 from mlxgen.music.theory import bar_ticks, beat_count, beat_ticks, pitch_to_degree
 from mlxgen.music.vocab import Vocab
-from mlxgen.sampling.context import ANY_LENGTH, Context
+from mlxgen.sampling.context import Context
 from mlxgen.sampling.ranges import voice_range
 
 MAX_VOICES = 4
@@ -370,7 +370,7 @@ class _Builder:
 
 def make_grammar(vocab: Vocab, context: Context, ranges: bool = True) -> Grammar:
     """The automaton of one key, meter, form and way of writing: some thousand states, kept."""
-    return _build(vocab, replace(context, length_bars=ANY_LENGTH), ranges)
+    return _build(vocab, context.for_grammar(), ranges)
 
 
 @lru_cache(maxsize=64)

@@ -12,15 +12,26 @@ from dataclasses import dataclass, replace
 import mlx.core as mx
 
 from mlxgen.music.vocab import Vocab
+from mlxgen.sampling.answers import (
+    START_ENTRIES,
+    START_SUBJECT,
+    AnswerTables,
+    advance_answers,
+    advance_answers_row,
+    apply_answers,
+    asks_for_answers,
+    make_answer_tables,
+)
 from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
 from mlxgen.sampling.length import LengthTables, apply_length, make_length_tables
-from mlxgen.sampling.parallels import (
+from mlxgen.sampling.motion import (
+    MOTION_RULES,
     START_LANES,
     LaneTables,
     advance_lanes,
     advance_lanes_row,
-    apply_parallels,
+    apply_motion,
     lane_facts,
     make_lane_tables,
 )
@@ -37,9 +48,11 @@ from mlxgen.sampling.soft import (
 
 EOS_POLICIES = ("allow", "mask", "ask", "length")
 EOS_ASK_BIAS = 8.0  # logits: an end that may come, comes
-SOFT_RULES = (*UPSTREAM_RULES, "parallels")
+OUR_RULES = (*MOTION_RULES, "answers")
+SOFT_RULES = (*UPSTREAM_RULES, *OUR_RULES)
 # what may stand for several names
-RULE_GROUPS = {"none": frozenset(), "upstream": frozenset(UPSTREAM_RULES), "all": frozenset(SOFT_RULES)}
+RULE_GROUPS = {"none": frozenset(), "upstream": frozenset(UPSTREAM_RULES), "ours": frozenset(OUR_RULES),
+               "all": frozenset(SOFT_RULES)}
 
 
 def soft_rules(text: str) -> frozenset[str]:
@@ -90,7 +103,9 @@ class RowState:
     place: int  # the grammar's state
     register: int
     memory: tuple[int, ...]  # of upstream's rules
-    lanes: tuple[int, ...]  # of the rule against parallels
+    lanes: tuple[int, ...]  # of the rules about motion
+    entries: tuple[int, ...]  # of the rule about answers
+    subject: tuple[int, ...]
     bars: int  # bars begun
 
 
@@ -105,6 +120,8 @@ class Rules:
     def __init__(self, vocab: Vocab, ruleset: RuleSet):
         self.vocab, self.ruleset = vocab, ruleset
         self._upstream = ruleset.soft & frozenset(UPSTREAM_RULES)
+        self._motion = ruleset.soft & frozenset(MOTION_RULES)
+        answers = "answers" in ruleset.soft
         bias = [0.0] * len(vocab)
         for name in ("PAD", "BOS"):
             if name in vocab and ruleset.grammar:
@@ -116,8 +133,10 @@ class Rules:
             bias[token] += offset
         self._bias = mx.array([bias])  # (1, V)
         self._tables: dict[Context, tuple] = {}
+        self._durations = frozenset(vocab.family("Dur_").values())
         kept = {"place": ruleset.grammar, "register": ruleset.grammar, "memory": bool(self._upstream),
-                "lanes": "parallels" in ruleset.soft, "bars": ruleset.eos == "length"}
+                "lanes": bool(self._motion) or answers, "entries": answers, "subject": answers,
+                "bars": ruleset.eos == "length"}
         self._parts = tuple(name for name, needed in kept.items() if needed)
 
     @property
@@ -134,22 +153,30 @@ class Rules:
         """
         context = read_context(ids, self.vocab, before.context if before else None)
         moves = make_grammar(self.vocab, context, self.ruleset.ranges).moves
-        facts, bar = lane_facts(self.vocab, context), self.vocab["BAR"]
         row = self._carry_over(before, context) if before else self.begin(context)
         states = []
         for index, token in enumerate(ids):
-            move = int(moves[row.place, token])
-            row = RowState(context, move & 0xFFFF, advance_register(row.register, move),
-                           advance_soft_row(row.memory, token, self.vocab),
-                           advance_lanes_row(row.lanes, facts[token]), row.bars + (token == bar))
+            row = self._follow(row, token, int(moves[row.place, token]))
             if len(ids) - index <= keep:
                 states.append(row)
         return states
 
+    def _follow(self, row: RowState, token: int, move: int) -> RowState:
+        fact = lane_facts(self.vocab, row.context)[token]
+        entries, subject = row.entries, row.subject
+        if asks_for_answers(row.context):
+            entries, subject = advance_answers_row(entries, subject, token, row.lanes, fact,
+                                                   token in self._durations)
+        return RowState(row.context, move & 0xFFFF, advance_register(row.register, move),
+                        advance_soft_row(row.memory, token, self.vocab),
+                        advance_lanes_row(row.lanes, fact), entries, subject,
+                        row.bars + (token == self.vocab["BAR"]))
+
     def begin(self, context: Context) -> RowState:
         """Before the first id."""
         grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
-        return RowState(context, grammar.start, START_REGISTER, START, START_LANES, 0)
+        return RowState(context, grammar.start, START_REGISTER, START, START_LANES, START_ENTRIES,
+                        START_SUBJECT, 0)
 
     def _carry_over(self, before: RowState, context: Context) -> RowState:
         """The same place under another context; where the tables differ in shape, the start of a bar."""
@@ -165,6 +192,8 @@ class Rules:
                 "register": lambda: mx.array([[row.register] for row in rows], dtype=mx.int64),
                 "memory": lambda: mx.array([row.memory for row in rows], dtype=mx.int64),
                 "lanes": lambda: mx.array([row.lanes for row in rows], dtype=mx.int32),
+                "entries": lambda: mx.array([row.entries for row in rows], dtype=mx.int32),
+                "subject": lambda: mx.array([row.subject for row in rows], dtype=mx.int32),
                 "bars": lambda: mx.array([[row.bars] for row in rows], dtype=mx.int32)}
         return tuple(make[name]() for name in self._parts)
 
@@ -174,7 +203,7 @@ class Rules:
         for name in ("register", "bars"):
             if name in kept:
                 (kept[name],) = kept[name]
-        for name in ("memory", "lanes"):
+        for name in ("memory", "lanes", "entries", "subject"):
             if name in kept:
                 kept[name] = tuple(kept[name])
         return replace(self.begin(context), **kept)
@@ -185,11 +214,13 @@ class Rules:
         """Tables for `apply` and `advance`, for one context; kept for the next call."""
         if context not in self._tables:
             grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
-            ask = self.ruleset.eos == "ask"
+            ask, answers = self.ruleset.eos == "ask", asks_for_answers(context)
             make = {"place": lambda: mx.array(grammar.gates_ask if ask else grammar.gates),
                     "register": lambda: mx.array(grammar.moves.reshape(-1)),
                     "memory": lambda: make_soft_tables(self.vocab, context, self._upstream),
-                    "lanes": lambda: make_lane_tables(self.vocab, context),
+                    "lanes": lambda: make_lane_tables(self.vocab, context, self._motion),
+                    "entries": lambda: make_answer_tables(self.vocab, context) if answers else (),
+                    "subject": lambda: (),
                     "bars": lambda: make_length_tables(self.vocab, context, grammar)}
             self._tables[context] = (self._bias, *(make[name]() for name in self._parts))
         return self._tables[context]
@@ -198,8 +229,11 @@ class Rules:
         """(B, V) raw logits -> (B, V), forbidden ids at -inf. Pure."""
         held, tables = self._named(state), self._named(arrays[1:])
         allowed = logits + arrays[0]
-        if "lanes" in held:
-            allowed = apply_parallels(allowed, held["lanes"], LaneTables(*tables["lanes"]))
+        if self._motion:
+            allowed = apply_motion(allowed, held["lanes"], LaneTables(*tables["lanes"]))
+        if tables.get("entries"):
+            allowed = apply_answers(allowed, held["entries"], held["subject"], held["lanes"],
+                                    AnswerTables(*tables["entries"]))
         if "bars" in held:
             allowed = apply_length(allowed, held["bars"], held["place"], LengthTables(*tables["bars"]))
         if "place" in held:
@@ -222,6 +256,9 @@ class Rules:
             held["register"] = advance_registers(held["register"], move)
         if "memory" in held:
             held["memory"] = advance_soft(held["memory"], ids, SoftTables(*tables["memory"]))
+        if tables.get("entries"):
+            held["entries"], held["subject"] = advance_answers(
+                held["entries"], held["subject"], ids, held["lanes"], AnswerTables(*tables["entries"]))
         if "lanes" in held:
             held["lanes"] = advance_lanes(held["lanes"], ids, LaneTables(*tables["lanes"]))
         if "bars" in held:

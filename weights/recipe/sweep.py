@@ -28,8 +28,12 @@ from .samples import SAMPLE_FORMS, real_rows, row_piece
 
 TEMPERATURES = (0.8, 0.9, 1.0)
 MIN_PS = (0.03, 0.1)
-WITHOUT_COVERAGE = "range,chromatic,repeat,pattern,special,separator,lockstep,parallels"
-SOFT_SETS = {"none": "none", "parallels": "parallels", "all": "all", "no-coverage": WITHOUT_COVERAGE}
+SOFT_SETS = {
+    "none": "none",
+    "ours": "ours",
+    "no-coverage": "ours,range,chromatic,repeat,pattern,special,separator,lockstep",
+    "all": "all",
+}
 MAX_TOKENS = 900
 
 

@@ -12,7 +12,7 @@ from tiny import make_vocab
 from mlxgen.music.decode import decode
 from mlxgen.music.prompt import LENGTH_BARS, Conditioning, make_prompt
 from mlxgen.music.theory import Key, beat_ticks
-from mlxgen.sampling import parallels
+from mlxgen.sampling import motion
 from mlxgen.sampling.rules import SOFT_RULES, UPSTREAM_RULES, RuleSet, make_rules, soft_rules
 
 IDS = 1500
@@ -74,7 +74,7 @@ def test_parallels_become_rare(kind, form, meter, key, monkeypatch):
     prompt = prompt_of(form, meter, key, vocab)
     counts = []
     for soft in ((), ("parallels",)):
-        monkeypatch.setattr(parallels, "BIAS", -1000.0)
+        monkeypatch.setattr(motion, "PARALLELS", -1000.0)
         rules = make_rules(vocab, RuleSet(eos="mask", soft=soft, bias=in_chords(vocab, meter)))
         rows, _ = walk(rules, prompt, IDS, range(6))
         counts.append(sum(count_parallels(decode([*prompt, *ids], vocab)) for ids in rows))
@@ -95,7 +95,7 @@ def test_hand_computed_case():
     logits = mx.zeros((1, len(vocab)))
     unmoved = plain.apply(logits, state[:2], plain.make_arrays(row.context))
     shift = rules.apply(logits, state, arrays) - unmoved
-    moved = {vocab.name(token) for token, value in enumerate(shift[0].tolist()) if value == parallels.BIAS}
+    moved = {vocab.name(token) for token, value in enumerate(shift[0].tolist()) if value == motion.PARALLELS}
     assert moved == {"DEG_2"}  # D: an octave below D again, and a fifth below A again
 
 
@@ -155,9 +155,9 @@ def test_no_length_in_the_prompt_is_no_limit():
 
 def test_names_and_groups():
     assert soft_rules("none") == frozenset() and soft_rules("upstream") == frozenset(UPSTREAM_RULES)
-    assert soft_rules("all") == frozenset(SOFT_RULES)
+    assert soft_rules("all") == frozenset(SOFT_RULES) == soft_rules("upstream,ours")
     assert soft_rules("repeat, parallels") == {"repeat", "parallels"}
-    assert soft_rules("upstream,parallels") == frozenset(SOFT_RULES)
+    assert soft_rules("upstream,parallels") == {*UPSTREAM_RULES, "parallels"}
     with pytest.raises(ValueError, match=r"parallel'.*parallels.*upstream"):
         soft_rules("parallel")
     with pytest.raises(ValueError, match="grammar"):

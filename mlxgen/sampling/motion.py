@@ -1,11 +1,15 @@
-"""A soft rule of ours: two voices a fifth, an octave or a unison apart do not move so that they are so again.
+"""Soft rules of ours that look at how voices move: parallels, and the pace of the harmony.
+
+`parallels`: two voices a fifth, an octave or a unison apart do not move so that they are so again.
+`harmony`: where the prompt says HARMONIC_RHYTHM_SLOW, what sounded just before, in any voice and octave, is
+more likely to be sung; where it says FAST, less.
 
 A voice is one integer, its lane: the pitch it sings, the pitch it sang when the clock last stood still, the
 pitch being spelled, and whether it is the voice being written. Voices are written one after another within an
 instant, so when one chooses its degree, those that moved before it at this instant are known: their two
 pitches differ. A lane forgets nothing at a rest: a voice is compared with what it sang last.
 
-The rule is a bias, not a mask: where everything else is worse, a parallel stands.
+Both are biases, not masks: where everything else is worse, a parallel stands.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.grammar import MAX_VOICES
 
-BIAS = -8.0  # logits: leaves about as many as real chorales have
+MOTION_RULES = ("parallels", "harmony")
+PARALLELS = -8.0  # logits: leaves about as many as real chorales have
+HARMONY = {"slow": 1.5, "fast": -1.0}
 PERFECT = (0, 7)  # semitones within the octave
 
 # a lane: pitch (7 bits, 0: none yet), pitch before (7), pitch being spelled (8), voice being written (1)
@@ -38,7 +44,8 @@ class LaneTables(NamedTuple):
 
     facts: mx.array  # (V,) int32
     numbers: mx.array  # (4,) int32: 1 to 4
-    bias: mx.array
+    parallels: mx.array  # logits
+    harmony: mx.array
 
 
 @lru_cache(maxsize=16)
@@ -63,13 +70,16 @@ def lane_facts(vocab: Vocab, context: Context) -> tuple[int, ...]:
     return tuple(facts)
 
 
-def make_lane_tables(vocab: Vocab, context: Context) -> LaneTables:
+def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> LaneTables:
+    """`rules`: those of MOTION_RULES that hold."""
+    harmony = HARMONY.get(context.harmonic_rhythm, 0.0) if "harmony" in rules else 0.0
     return LaneTables(mx.array(lane_facts(vocab, context), dtype=mx.int32),
-                      mx.arange(1, MAX_VOICES + 1, dtype=mx.int32), mx.array(BIAS))
+                      mx.arange(1, MAX_VOICES + 1, dtype=mx.int32),
+                      mx.array(PARALLELS if "parallels" in rules else 0.0), mx.array(harmony))
 
 
-def apply_parallels(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.array:
-    """(B, V) logits and (B, 4) lanes -> (B, V), degrees that would make parallels biased."""
+def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.array:
+    """(B, V) logits and (B, 4) lanes -> (B, V), biased where a degree makes parallels or keeps harmony."""
     lanes = lanes[:, :, None]  # (B, 4, 1)
     now, before, written = lanes & _PITCH, lanes >> BEFORE & _PITCH, lanes >> WRITTEN
     own = mx.max(before * written, axis=1, keepdims=True)  # (B, 1, 1)
@@ -78,8 +88,10 @@ def apply_parallels(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx
     watched = mx.where(moved & ((distance == PERFECT[0]) | (distance == PERFECT[1])), distance, -1)
     pitch = (lanes >> SPELLED & _SPELLED) + (tables.facts >> SEMITONES)  # (B, 4, V)
     sings = (tables.facts & SINGS) != 0
-    again = sings & (pitch != own) & (mx.abs(pitch - now) % 12 == watched)
-    return logits + mx.where(mx.any(again, axis=1), tables.bias, 0.0)
+    again = (pitch != own) & (mx.abs(pitch - now) % 12 == watched)
+    kept = (before > 0) & ((pitch - before) % 12 == 0)
+    worst = mx.max(mx.where(sings, mx.where(again, 2, kept.astype(mx.int32)), 0), axis=1)  # (B, V)
+    return logits + mx.where(worst == 2, tables.parallels, mx.where(worst == 1, tables.harmony, 0.0))
 
 
 def advance_lanes(lanes: mx.array, ids: mx.array, tables: LaneTables) -> mx.array:

@@ -34,6 +34,19 @@ def test_twenty_steps_lower_the_loss_and_the_checkpoint_converts_and_agrees(work
     with torch.no_grad():
         expected = trainer.model.eval()(torch.from_numpy(ids)).numpy()
     assert np.abs(np.array(model(mx.array(ids.astype(np.int32)))) - expected).max() < 1e-4
+    keeps_how_to_draw(tmp_path / "run" / "final.pt", tmp_path / "shipped")
+
+
+def keeps_how_to_draw(checkpoint: Path, folder: Path) -> None:
+    from weights.recipe.ship import ship
+
+    ship(checkpoint, folder, 2048)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "generation": {"temperature": 0.7}}))
+    ship(checkpoint, folder, 1024)
+    config = json.loads(path.read_text())
+    assert (config["generation"], config["train_seq_len"]) == ({"temperature": 0.7}, 1024)
+    assert config["model_type"] == "mlxgen" and (folder / config["model_file"]).is_file()
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

@@ -25,9 +25,9 @@ from .labels import LABELS
 from .samples import row_piece
 
 REAL_PIECES = 60
-TEMPERATURE, MIN_P = 0.8, 0.03  # of all forms alike, so that controls can be compared
+TEMPERATURE, MIN_P, SOFT_RULES = 0.8, 0.03, "ours"  # of all forms alike, so that controls can be compared
 BARS = 8
-WHOLE_TOKENS = 1200
+WHOLE_TOKENS = 2600
 NEUTRAL = {
     "texture": "mixed",
     "imitation": "low",
@@ -103,6 +103,7 @@ CONTROLS: dict[str, Control] = {
     "meter": Control(
         ("quartet", {"meter": (4, 4)}), ("quartet", {"meter": (3, 4)}), lambda real: triple_pulse, bars=12
     ),
+    "imitation, fugue": label("fugue", "imitation", bars=12, max_tokens=900),
     "imitation, quartet": label("quartet", "imitation", bars=16, max_tokens=1200),
     "harmonic rhythm, motet": label("motet", "harmonic_rhythm"),
 }  # fmt: skip
@@ -128,7 +129,8 @@ def effect(low: list[float], high: list[float], seed: int = 0) -> dict:
 def make_order(level: tuple[str, dict], control: Control) -> Order:
     form, words = level
     words = {name: list(word) if isinstance(word, tuple) else word for name, word in words.items()}
-    return Order(form, TEMPERATURE, MIN_P, max_tokens=control.max_tokens, bars=control.bars, words=words)
+    eos = "allow" if control.bars else "length"  # excerpts are stopped, whole pieces end
+    return Order(form, TEMPERATURE, MIN_P, SOFT_RULES, eos, control.max_tokens, control.bars, words)
 
 
 def run_control(folder: Path, work: Path, out: Path, count: int, name: str) -> dict:

@@ -1,6 +1,7 @@
 """How to draw: temperature x min-p x sets of soft rules, a form at a time, judged twice.
 
     python -m weights.recipe.sweep --model FOLDER --work DIR --out DIR [--forms F ...] [--count 16] [--apply]
+        [--temperatures T ...] [--min-ps P ...] [--sets S ...]
 
 Each cell generates `--count` pieces of `--bars` bars, half in major, and is judged by `mlxgen.score`
 (median composite) and by a judge that nothing is selected with: the distance of distances.py between the
@@ -14,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -57,12 +60,24 @@ def ranked(rows: list[dict]) -> list[dict]:
     return sorted(placed, key=lambda row: (row["rank"], len(row["soft_rules"])))
 
 
-def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, count: int, bars: int) -> list[dict]:
+@dataclass(frozen=True)
+class Cells:
+    """What is tried, and how much of each."""
+
+    temperatures: Sequence[float] = TEMPERATURES
+    min_ps: Sequence[float] = MIN_PS
+    sets: Sequence[str] = tuple(SOFT_SETS)
+    count: int = 16
+    bars: int = 8
+
+
+def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, cells: Cells) -> list[dict]:
     """One row a cell: knobs, median composite, distance, share of ranks."""
-    rows = []
-    for temperature, min_p, (name, soft_rules) in product(TEMPERATURES, MIN_PS, SOFT_SETS.items()):
-        order = Order(form, temperature, min_p, soft_rules, "allow", max_tokens=MAX_TOKENS, bars=bars)
-        name = f"sweep.{form}.{temperature}.{min_p}.{name}.jsonl"
+    rows, count = [], cells.count
+    for temperature, min_p, named in product(cells.temperatures, cells.min_ps, cells.sets):
+        soft_rules = SOFT_SETS[named]
+        order = Order(form, temperature, min_p, soft_rules, "allow", max_tokens=MAX_TOKENS, bars=cells.bars)
+        name = f"sweep.{form}.{temperature}.{min_p}.{named}.jsonl"
         made = generate_to(out / name, model, vocab, order, count, batch=-(-count // 2))
         pieces = [piece for piece in pieces_of(made, vocab) if piece.note_count >= 8]
         rows.append(
@@ -112,15 +127,19 @@ def main() -> None:
     for name in ("--model", "--work", "--out"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--forms", nargs="+", default=list(SAMPLE_FORMS))
+    parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
+    parser.add_argument("--min-ps", type=float, nargs="+", default=MIN_PS)
+    parser.add_argument("--sets", nargs="+", choices=list(SOFT_SETS), default=list(SOFT_SETS))
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--bars", type=int, default=8)
     parser.add_argument("--apply", action="store_true")
     args = parser.parse_args()
     model, vocab = load(args.model)
+    cells = Cells(args.temperatures, args.min_ps, args.sets, args.count, args.bars)
     corpus, tables = read_rows(args.work), {}
     for form in args.forms:
         real = RealMusic(row_piece(row) for row in real_rows(corpus, form)[0])
-        tables[form] = rows = sweep_form(model, vocab, form, real, args.out, args.count, args.bars)
+        tables[form] = rows = sweep_form(model, vocab, form, real, args.out, cells)
         (args.out / f"sweep.{form}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         print("\n".join(json.dumps(row) for row in rows), flush=True)
     if args.apply:

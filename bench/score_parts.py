@@ -17,6 +17,7 @@ SOURCES = (
     "bench/score_[!pg]*.py",  # not what prints, plots or composes
     "bench/adversaries.py",
     "bench/corruptions.py",
+    "bench/faults.py",
     "bench/fang.py",
     "weights/recipe/event_corpus.py",
     "weights/recipe/sources.py",

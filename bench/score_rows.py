@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench import corruptions
+from bench import corruptions, faults
 from mlxgen.music.piece import Piece
 from mlxgen.scoring.metrics import (
     BOUNDARY,
@@ -56,9 +56,17 @@ ROWS = {
     "bars permuted": Row(
         _alone(corruptions.bars_permuted), 0.90, (*PARTS, STATISTICS, BOUNDARY, COMPLETENESS)
     ),
-    "spliced": Row(corruptions.make_splice, None, (BOUNDARY,)),
-    "spliced, same key": Row(lambda pool: corruptions.make_splice(pool, same_key=True), None, (BOUNDARY,)),
+    "spliced": Row(corruptions.make_splice, None, (BOUNDARY, STRUCTURE)),
+    "spliced, same key": Row(
+        lambda pool: corruptions.make_splice(pool, same_key=True), None, (BOUNDARY, STRUCTURE)
+    ),
     "registers jump": Row(_alone(corruptions.registers_jump), None, (VOICE_LEADING, CONTINUITY)),
     "cut short": Row(_alone(corruptions.cut_short), None, (COMPLETENESS,)),
-    "opening exchanged": Row(corruptions.make_opening_exchanged, None, (THEME,)),
+    "opening exchanged": Row(corruptions.make_opening_exchanged, None, (THEME, BOUNDARY)),
+    "jitter in the scale 5 %": Row(_alone(faults.make_scale_jitter(0.05)), None, PARTS),
+    "rhythm jitter 10 %": Row(_alone(faults.make_rhythm_jitter(0.10)), None, (COUNTERPOINT, STATISTICS)),
+    "notes left out 5 %": Row(_alone(faults.make_left_out(0.05)), None, (STATISTICS,)),
+    "last chord astray": Row(_alone(faults.last_chord_astray), None, (COMPLETENESS,)),
+    "last two bars astray": Row(_alone(faults.last_bars_astray), None, (COMPLETENESS, STRUCTURE, BOUNDARY)),
+    "second half astray": Row(_alone(faults.half_astray), None, (STRUCTURE, BOUNDARY)),
 }

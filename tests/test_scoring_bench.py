@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from handmade_chorale import CHORALE, long_chorale
 
-from bench import corruptions
+from bench import corruptions, faults
 from bench.adversaries import TypicalFakes, make_copy, mean_surprisal
 from bench.fang import FEATURES, Judge, distance, quality
 from bench.score_corpus import piece_of_frames
@@ -53,8 +54,42 @@ def test_variance_shares_add_up_and_name_the_culprit():
     assert shares["loud"] == pytest.approx(0.9, abs=0.05)
 
 
+def pitches(piece):
+    return [[note.pitch for note in voice] for voice in piece.voices]
+
+
 def rhythm(piece):
     return [[(note.start_ticks, note.duration_ticks) for note in voice] for voice in piece.voices]
+
+
+def test_faults_are_planted_where_they_say():
+    whole = long_chorale()
+    for fault, begin in (
+        (faults.last_chord_astray, whole.length_ticks),
+        (faults.last_bars_astray, whole.length_ticks - 2 * BAR),
+        (faults.half_astray, whole.length_ticks // 2 // BAR * BAR),
+    ):
+        astray = fault(whole, random())
+        steps = {
+            (right.pitch - left.pitch, left.start_ticks >= begin or left.end_ticks == whole.length_ticks)
+            for own, new in zip(whole.voices, astray.voices, strict=True)
+            for left, right in zip(own, new, strict=True)
+        }
+        assert rhythm(astray) == rhythm(whole) and (0, False) in steps and len(steps - {(0, False)}) == 1
+    moved = faults.make_scale_jitter(0.3)(CHORALE, random())
+    steps = np.concatenate(pitches(moved)) - np.concatenate(pitches(CHORALE))
+    assert rhythm(moved) == rhythm(CHORALE) and set(np.abs(steps)) <= {0, 1, 2} and (steps != 0).mean() > 0.15
+    assert all(pitch % 12 in (9, 11, 1, 2, 4, 6, 8) for pitch in np.concatenate(pitches(moved))[steps != 0])
+    fewer = faults.make_left_out(0.3)(CHORALE, random())
+    assert 0.5 < fewer.note_count / CHORALE.note_count < 0.9
+    assert all(set(new) <= set(own) for own, new in zip(CHORALE.voices, fewer.voices, strict=True))
+    limping = faults.make_rhythm_jitter(0.3)(CHORALE, random())
+    assert pitches(limping) == pitches(CHORALE) and rhythm(limping) != rhythm(CHORALE)
+    assert all(
+        left.end_ticks <= right.start_ticks and left.duration_ticks >= 60
+        for voice in limping.voices
+        for left, right in pairwise(voice)
+    )
 
 
 def test_corruptions_spoil_what_they_say():

@@ -1,4 +1,4 @@
-"""Smaller faults than corruptions.py plants: a few notes, or one place; (Piece, Generator) -> Piece as there."""
+"""Smaller faults than corruptions.py plants: a few notes, or one place. Functions of the same form."""
 
 from __future__ import annotations
 

@@ -54,19 +54,22 @@ def _missing(folder: Path, count: int) -> Iterator[tuple[int, str, Path]]:
 
 
 def compose_short(model_folder: Path, out: Path, prompts: int) -> None:
-    """`prompts` chorale prompts, CANDIDATES pieces of at most BARS bars each."""
-    from mlxgen.model.load import load, load_generation_defaults
+    """`prompts` chorale prompts, CANDIDATES pieces of at most BARS bars each, drawn as the model's folder
+    says for chorales."""
+    from bench.plans import UNSAID
+    from mlxgen.commands.options import make_sampling, make_soft_rules
+    from mlxgen.model.load import load
     from mlxgen.sampling.candidates import candidates, stop_after_bars
     from mlxgen.sampling.engine import Engine
-    from mlxgen.sampling.sampler import SamplingParams
+    from mlxgen.sampling.rules import RuleSet
 
     model, vocab = load(model_folder)
-    defaults = load_generation_defaults(model_folder)
-    params = SamplingParams(**{name: defaults[name] for name in ("temperature", "min_p") if name in defaults})
+    params = make_sampling(UNSAID, "chorale", model_folder)
+    rules = RuleSet(soft=frozenset(make_soft_rules(UNSAID, "chorale", model_folder)))
     for number, key_name, folder in _missing(out / "short", prompts):
         key = Key.parse(key_name)
         prompt = make_prompt(Conditioning(form="chorale", style="bach").with_defaults(), key, vocab)
-        engine = Engine(model, vocab, params=params, seed=number)
+        engine = Engine(model, vocab, params=params, rules=rules, seed=number)
         engine.prefill(prompt)
         seeds = [1000 * number + row for row in range(CANDIDATES)]
         found = candidates(engine, CANDIDATES, MAX_TOKENS, stop_after_bars(vocab, BARS), seeds)

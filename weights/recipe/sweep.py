@@ -5,9 +5,9 @@
 
 Each cell generates `--count` pieces of `--bars` bars, half in major, and is judged by `mlxgen.score`
 (median composite) and by a judge that nothing is selected with: the distance of distances.py between the
-cell's pieces and held-out real ones of the form. The lowest sum of ranks under both wins, of two equals the
-one with fewer soft rules. `--apply` writes the winners into the folder's config.json as its `generation`
-defaults. Cells in DIR are not made again.
+cell's pieces and the openings of held-out real ones of the form. The lowest sum of ranks under both wins, of
+two equals the one with fewer soft rules. `--apply` writes the winners into the folder's config.json as its
+`generation` defaults. Cells in DIR are not made again.
 """
 
 from __future__ import annotations
@@ -118,6 +118,11 @@ def apply_defaults(folder: Path, tables: dict[str, list[dict]]) -> None:
     os.replace(temporary, path)
 
 
+def opening(piece: Piece, bars: int) -> Piece:
+    """As much of a real piece as a cell's pieces have: a fugue's beginning is thinner than a fugue."""
+    return piece.between(0, bars * piece.bar_ticks)
+
+
 def main() -> None:
     from mlxgen.model.load import load
 
@@ -138,7 +143,7 @@ def main() -> None:
     cells = Cells(args.temperatures, args.min_ps, args.sets, args.count, args.bars)
     corpus, tables = read_rows(args.work), {}
     for form in args.forms:
-        real = RealMusic(row_piece(row) for row in real_rows(corpus, form)[0])
+        real = RealMusic(opening(row_piece(row), args.bars) for row in real_rows(corpus, form)[0])
         tables[form] = rows = sweep_form(model, vocab, form, real, args.out, cells)
         (args.out / f"sweep.{form}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         print("\n".join(json.dumps(row) for row in rows), flush=True)

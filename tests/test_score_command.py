@@ -120,3 +120,9 @@ def test_the_table_says_where_who_and_what(tmp_path):
     text = run(tmp_path / "fifths.mid").stdout
     assert "bar 1, voices 1 and 2, beat 2: parallel fifths (G4 over C4 to " in text
     assert "2 voices, 2 bars, 16 notes" in text
+
+
+def test_a_page_in_a_folder_that_is_not_there_is_refused_before_anything_is_judged(files, tmp_path):
+    result = run(files[0], "--report", tmp_path / "absent" / "page.html")
+    assert isinstance(result.exception, ValueError) and not result.stdout
+    assert f"there is no folder {tmp_path / 'absent'}" in str(result.exception)

@@ -39,6 +39,8 @@ def command(files: tuple[Path, ...], as_json: bool, report: str | None, findings
     from mlxgen.scoring.report import make_page, make_record
     from mlxgen.scoring.score import score
 
+    if report and not Path(report).parent.is_dir():
+        raise ValueError(f"--report {report}: there is no folder {Path(report).parent}")
     rows = []
     for file in files:
         piece = read_score(file)

@@ -81,7 +81,7 @@ def test_a_planted_fault_is_seen(monkeypatch, fault):
 def test_visible_slots_are_the_prefix_and_the_window(window, prefix, slack, count, ahead):
     """Against the definition, on the host and on the device, for the newest token and for later ones."""
     plan = RingPlan(window, prefix, slack)
-    ring = Ring(plan, [mx.zeros((1, 1, plan.slots, 1))], [mx.zeros((1, 1, plan.slots, 1))])
+    ring = Ring(plan, [mx.zeros((1, 1, plan.slots, 1))], [mx.zeros((1, 1, plan.slots, 1))], mx.zeros((1,)))
     ring.advance(count)
     query = count - 1 + ahead
     expected = {plan.slot(token) for token in range(count) if token < prefix or token > query - window}

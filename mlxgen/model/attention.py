@@ -56,9 +56,12 @@ def hide_slots(visible: mx.array, kv_heads: int, queries: int) -> mx.array:
     return mx.where(visible[:, None], mx.zeros((1, kv_heads, len(visible), queries)), mx.array(HIDDEN))
 
 
-def heads_first(keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-    """Of a block, (B, T, Hkv, 1, width) -> (B, Hkv, T, width)."""
-    return keys.squeeze(3).swapaxes(1, 2), values.squeeze(3).swapaxes(1, 2)
+def heads_first(keys: mx.array, values: mx.array, blank_value: mx.array) -> tuple[mx.array, mx.array]:
+    """Of a block, (B, T, Hkv, 1, width) -> (B, Hkv, T, width); values as wide as `blank_value` (Dv,) is."""
+    keys, values = (heads.squeeze(3).swapaxes(1, 2) for heads in (keys, values))
+    *lead, width = values.shape
+    rest = mx.broadcast_to(blank_value[width:], (*lead, blank_value.size - width))
+    return keys, mx.concatenate([values, rest], axis=-1)
 
 
 def attend_block(queries: mx.array, parts: list[Part], scale: float, ones: int | None) -> mx.array:

@@ -51,6 +51,7 @@ class Cache:
 
     def __init__(self, model, rings: list[Ring], start: int = 0):
         self.config, self.positions, self.dtype = model.config, model.positions, model.dtype
+        self.blank_value = model.blank_value
         self.rings = rings
         self.start = start
         self._page: tuple[int, mx.array] | None = None
@@ -117,7 +118,7 @@ class Cache:
 
         def attend(layer: int, joined: mx.array) -> mx.array:
             queries, keys, values = model.place(joined, rows, None if beta is None else mx.array(beta))
-            keys, values = heads_first(keys, values)
+            keys, values = heads_first(keys, values, model.blank_value)
             parts = [Part(ring.keys[layer][:, :, slots], ring.values[layer][:, :, slots], mask)
                      for ring, slots, mask in held]
             attended = attend_block(queries, [*parts, Part(keys, values, causal)], self.positions.scale,
@@ -204,8 +205,7 @@ class Cache:
         plan = RingPlan(self.plan.window, 0, self.plan.slack)
         key = self.own.keys[0]
         own = Ring.empty(plan, self.config.num_layers, (rows, key.shape[1], key.shape[3]),
-                         self.own.values[0].shape[3], first=self.position,
-                         slots=room)
+                         self.blank_value, self.position, room)
         forked = Cache.__new__(Cache)
         forked.__dict__ |= self.__dict__ | {"rings": [context, own], "_page": None}
         return forked
@@ -213,7 +213,7 @@ class Cache:
     @staticmethod
     def _copy_ring(ring: Ring) -> Ring:
         """The same arrays under a ring of its own; MLX copies an array when one of its two holders writes."""
-        copy = Ring(ring.plan, list(ring.keys), list(ring.values), ring.first)
+        copy = Ring(ring.plan, list(ring.keys), list(ring.values), ring.blank_value, ring.first)
         copy.__dict__ |= {name: vars(ring)[name] for name in ("count", "high", "anchor", "written")}
         return copy
 
@@ -289,7 +289,7 @@ def make_cache(model, batch: int = 1, window: int | None = None, prefix: int = 0
         raise ValueError(f"cache batch is {batch}; expected at least 1")
     plan = RingPlan(window, prefix, slack)
     shape = (batch, model.config.num_kv_heads, model.positions.width)
-    ring = Ring.empty(plan, model.config.num_layers, shape, model.value_width)
+    ring = Ring.empty(plan, model.config.num_layers, shape, model.blank_value)
     return Cache(model, [ring], start)
 
 
@@ -305,8 +305,8 @@ def load_cache(model, path: str | Path) -> Cache:
     layers = range(model.config.num_layers)
     if facts.get("dtype") != str(model.dtype):
         raise ValueError(f"{path}: saved by a model in {facts.get('dtype')}; this one runs in {model.dtype}")
-    ring = Ring(RingPlan(**facts["plan"]), *([arrays[f"{name}.{layer}"] for layer in layers]
-                                              for name in ("keys", "values")))
+    keys, values = ([arrays[f"{name}.{layer}"] for layer in layers] for name in ("keys", "values"))
+    ring = Ring(RingPlan(**facts["plan"]), keys, values, model.blank_value)
     ring.count, ring.high, ring.anchor = facts["count"], facts["high"], facts["anchor"]
     if "written.0" in arrays:
         ring.written = [arrays[f"written.{layer}"] for layer in layers]

@@ -114,22 +114,25 @@ class Ring:
     most it ever had: older tokens than `high` - N are overwritten.
     """
 
-    def __init__(self, plan: RingPlan, keys: list[mx.array], values: list[mx.array], first: int = 0):
+    def __init__(self, plan: RingPlan, keys: list[mx.array], values: list[mx.array], blank_value: mx.array,
+                 first: int = 0):
         self.plan, self.keys, self.values, self.first = plan, keys, values, first
+        self.blank_value = blank_value
         self.count = self.high = 0
         self.anchor = 0
         self.written: list[mx.array] | None = None  # prefix keys as they were written, once they have moved
 
     @classmethod
-    def empty(cls, plan: RingPlan, layers: int, key_shape: Sequence[int], value_width: int,
+    def empty(cls, plan: RingPlan, layers: int, key_shape: Sequence[int], blank_value: mx.array,
               first: int = 0, slots: int | None = None) -> Ring:
-        """key_shape (B, Hkv, Dk); `slots`: how many are there from the beginning; see grow."""
-        batch, heads, width = key_shape
-        slots = plan.read_length(1) if slots is None else min(slots, plan.padded)
-        keys = [mx.zeros((batch, heads, slots, width), DTYPE) for _ in range(layers)]
-        values = [mx.zeros((batch, heads, slots, value_width), DTYPE) for _ in range(layers)]
-        mx.eval(keys, values)
-        return cls(plan, keys, values, first)
+        """key_shape (B, Hkv, Dk); blank_value (Dv,): of a slot that nothing was written to; `slots`: how many
+        are there from the beginning, see grow."""
+        *lead, width = key_shape
+        keys = [mx.zeros((*lead, 0, width), DTYPE) for _ in range(layers)]
+        values = [mx.zeros((*lead, 0, blank_value.size), DTYPE) for _ in range(layers)]
+        ring = cls(plan, keys, values, blank_value, first)
+        ring._extend(plan.read_length(1) if slots is None else min(slots, plan.padded))
+        return ring
 
     @property
     def batch(self) -> int:
@@ -205,10 +208,13 @@ class Ring:
         needed = min(self.count + coming, self.plan.slots)
         if needed <= self.allocated:
             return
-        slots = self.plan.read_length(needed)
-        for arrays in (self.keys, self.values):
+        self._extend(self.plan.read_length(needed))
+
+    def _extend(self, slots: int) -> None:
+        for arrays, blank in ((self.keys, mx.array(0.0)), (self.values, self.blank_value)):
             for layer, old in enumerate(arrays):
-                room = mx.zeros((*old.shape[:2], slots - old.shape[2], old.shape[3]), old.dtype)
+                batch, heads, held, width = old.shape
+                room = mx.broadcast_to(blank, (batch, heads, slots - held, width))
                 arrays[layer] = mx.concatenate([old, room], axis=2)
                 mx.eval(arrays[layer])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -18,8 +18,10 @@ from mlxgen.model.attention import (
     hide_slots,
 )
 from mlxgen.model.cache import Cache, StepShape, make_cache
+from mlxgen.model.compiled import CompiledTable
 from mlxgen.model.config import ModelConfig
 from mlxgen.model.exponentials import apply_swiglu
+from mlxgen.model.pages import pack
 from mlxgen.model.positions import has_beta, make_beta, make_positions
 from mlxgen.model.ring import RingShape, visible_slots
 
@@ -37,7 +39,7 @@ class Block:
     """
 
     norm1: mx.array
-    qkv: mx.array  # (d, (H + Hkv) D + Hkv Dv), see Model.place
+    qkv: mx.array  # (d, (H + 2 Hkv) D), see Model.place
     qkv_bias: mx.array  # (1, ...): of the shape of the product of a single row
     out: mx.array  # (H Dv, d)
     out_bias: mx.array | None  # None where it is a row of `out`
@@ -77,19 +79,14 @@ def check_weights(config: ModelConfig, weights: dict[str, mx.array]) -> None:
 
 def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, value_width: int,
                grouped: bool) -> Block:
-    """Layer `layer`. Heads of values are `value_width` wide: behind what is trained a column that is 1 for
-    every token, if there is room, then zeros. So attention gives a 1 in every head, and the bias of `out`
+    """Layer `layer`. Heads of values are stored `value_width` wide: behind what is trained a column that is 1
+    for every token, if there is room, then zeros. So attention gives a 1 in every head, and the bias of `out`
     rides on the first. grouped: the columns of `qkv` are q (D, G), k, v of every kv head in turn, instead of
     q (G, D) of all, k of all, v of all."""
     width, kv_heads = config.head_dim, config.num_kv_heads
 
     def get(name: str) -> mx.array:
         return weights[f"layers.{layer}.{name}"]
-
-    def widen(value: mx.array, heads: int) -> mx.array:
-        """(heads * D, ...) -> (heads, value_width, ...)"""
-        apart = value.reshape(heads, width, *value.shape[1:])
-        return mx.pad(apart, [(0, 0), (0, value_width - width), *[(0, 0)] * (value.ndim - 1)])
 
     def order(queries: mx.array) -> mx.array:
         apart = queries.reshape(kv_heads, -1, width, *queries.shape[1:])
@@ -100,19 +97,25 @@ def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, va
         apart = [part.reshape(heads, -1, *part.shape[1:]) for part in parts]
         return mx.concatenate(apart, axis=1).flatten(0, 1)
 
-    value, value_bias = (widen(get(f"attn.v_proj.{kind}"), kv_heads) for kind in ("weight", "bias"))
-    out, out_bias = widen(get("attn.proj.weight").T, config.num_heads), get("attn.proj.bias")
+    out, out_bias = get("attn.proj.weight").T.reshape(config.num_heads, width, -1), get("attn.proj.bias")
+    out = mx.pad(out, [(0, 0), (0, value_width - width), (0, 0)])
     if value_width > width:
-        value_bias[:, width] = 1
         out[0, width] = out_bias
-    joined = [order(get("attn.q_proj.weight")), get("attn.k_proj.weight"), value.flatten(0, 1)]
-    biases = [order(get("attn.q_proj.bias")), get("attn.k_proj.bias"), value_bias.flatten()]
+    weight, bias = (join([order(get(f"attn.q_proj.{kind}")), get(f"attn.k_proj.{kind}"),
+                          get(f"attn.v_proj.{kind}")]) for kind in ("weight", "bias"))
     gate_up = mx.concatenate([get("ffn.w_gate.weight"), get("ffn.w1.weight")])
     return Block(
-        norm1=get("ln1.weight"), qkv=mx.contiguous(join(joined).T), qkv_bias=join(biases)[None],
-        out=out.flatten(0, 1),
+        norm1=get("ln1.weight"), qkv=mx.contiguous(weight.T), qkv_bias=bias[None], out=out.flatten(0, 1),
         out_bias=None if value_width > width else out_bias, norm2=get("ln2.weight"),
         gate_up=mx.contiguous(gate_up.T), down=mx.contiguous(get("ffn.w2.weight").T))
+
+
+def pack_blocks(blocks: list[Block]) -> list[Block]:
+    """The same, with the float32 matrices side by side in memory."""
+    names = [name for name in ("qkv", "out", "gate_up", "down")
+             if getattr(blocks[0], name).dtype == mx.float32]
+    packed = iter(pack([getattr(block, name) for block in blocks for name in names]))
+    return [replace(block, **{name: next(packed) for name in names}) for block in blocks]
 
 
 class Model:
@@ -137,12 +140,14 @@ class Model:
         check_weights(config, weights)
         self.config = config
         self.dtype = dtype
+        self.compiled = CompiledTable()
         self.positions = make_positions(config)
         width = self.positions.width
         self.fused = (mx.default_device().type == mx.DeviceType.gpu and width in FUSED_WIDTHS
                       if fused is None else fused)
         self.value_width = max(width, config.head_dim) if self.fused else config.head_dim + 1
         self.ones = config.head_dim if self.value_width > config.head_dim else None  # a column of the values
+        self.blank_value = (mx.arange(self.value_width) == config.head_dim).astype(mx.float32)
         weights = {name: value.astype(dtype if ".ffn." in name or "embed" in name else mx.float32)
                    for name, value in weights.items()}
         self.blocks = [make_block(config, weights, i, self.value_width, not self.fused)
@@ -151,8 +156,10 @@ class Model:
         self.embedding = weights["token_embed.weight"]  # (V, d)
         head = self.embedding if config.weight_tying else weights["head.weight"]
         self.head = mx.contiguous(head.T.astype(mx.float32))  # (d, V)
+        if mx.default_device().type == mx.DeviceType.cpu:
+            self.blocks = pack_blocks(self.blocks)
         mx.eval([[part for part in vars(block).values() if part is not None] for block in self.blocks],
-                self.norm, self.embedding, self.head)
+                self.norm, self.embedding, self.head, self.blank_value)
 
     def __call__(self, ids: mx.array, cache: Cache | None = None) -> mx.array:
         """Logits of every position; with a cache, of the ids that follow what it holds."""
@@ -170,7 +177,7 @@ class Model:
 
         def attend(layer: int, joined: mx.array) -> mx.array:
             queries, keys, values = self.place(joined, rows, None if beta is None else mx.array(beta))
-            part = Part(*heads_first(keys, values), hide(causal))
+            part = Part(*heads_first(keys, values, self.blank_value), hide(causal))
             return attend_block(queries, [part], self.positions.scale, self.ones)
 
         return self.logits(self.hidden(ids, attend)[:, :length])
@@ -194,8 +201,8 @@ class Model:
 
     def place(self, joined: mx.array, rows: mx.array, beta: mx.array | None,
               heads_apart: bool = False) -> tuple[mx.array, mx.array, mx.array]:
-        """The layer's products (..., (H + Hkv) D + Hkv Dv), position rows (T, 2, n), DroPE scale (T,) or None
-        -> queries (..., Hkv, Dk, G), keys (..., Hkv, 1, Dk) and values (..., Hkv, 1, Dv) as they are stored.
+        """The layer's products (..., (H + 2 Hkv) D), position rows (T, 2, n), DroPE scale (T,) or None
+        -> queries (..., Hkv, Dk, G), keys (..., Hkv, 1, Dk) as they are stored and values (..., Hkv, 1, D).
         T is 1 where there is no time axis. heads_apart: queries (..., H, 1, Dk) instead, for `attend_fused`,
         in the layout for it."""
         lead, width = joined.shape[:-1], self.config.head_dim
@@ -208,7 +215,7 @@ class Model:
             queries, keys = mx.split(placed, [self.config.num_heads], axis=-3)
             if not heads_apart:
                 queries = queries.reshape(*lead, kv_heads, group, key_width).swapaxes(-1, -2)
-            values = values.reshape(*lead, kv_heads, 1, self.value_width)
+            values = values.reshape(*lead, kv_heads, 1, width)
         else:
             heads = joined.reshape(*lead, kv_heads, 1, -1)
             queries, keys, values = mx.split(heads, [group * width, (group + 1) * width], axis=-1)

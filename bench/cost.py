@@ -31,8 +31,9 @@ from bench.common import describe_machine, finish, make_parser, print_table
 from bench.ours import HARD, Ours
 from mlxgen.model.load import load_weights
 from mlxgen.model.transformer import Model
-from mlxgen.sampling.engine import Engine, make_step
+from mlxgen.sampling.engine import Engine, EngineOptions
 from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet
+from mlxgen.sampling.step import make_step
 
 VIEWS = {"Reshape", "Slice", "Broadcast", "Transpose", "ExpandDims", "Squeeze", "Flatten", "Unflatten",
          "Split", "Copy", "Depends", "StopGradient"}
@@ -106,7 +107,7 @@ def trace_ours(folder: Path, rules: RuleSet, context: int, on_gpu: bool) -> coll
     ours = Ours(str(folder), rules)
     with device():  # a model for a GPU may be laid out otherwise
         model = Model(ours.model.config, load_weights(folder / "model.safetensors"), mx.float32)
-    engine = Engine(model, ours.vocab, rules=rules, compiled=True)
+    engine = Engine(model, ours.vocab, rules=rules, options=EngineOptions(compiled=True))
     engine.prefill(ours._prompt(context))
     noise, state, ids = engine._noise_at(engine.position), engine._states[-1], engine._pending
     held = engine.cache.begin_step()
@@ -152,7 +153,7 @@ def count_bytes(folder: Path, element: int, context: int) -> dict:
 def measure_copies(folder: Path) -> dict:
     """Peak memory above rest during steps with a full window: a copy of a ring would show."""
     ours = Ours(str(folder))
-    engine = Engine(ours.model, ours.vocab, rules=HARD, compiled=True)
+    engine = Engine(ours.model, ours.vocab, rules=HARD, options=EngineOptions(compiled=True))
     engine.prefill(ours._prompt(ours.model.config.max_seq_len + 70))
     for _ in range(70):
         engine.step()

@@ -14,7 +14,7 @@ from mlxgen.model.load import load
 from mlxgen.music.prompt import Conditioning, make_prompt
 from mlxgen.music.theory import Key
 from mlxgen.sampling.candidates import candidates
-from mlxgen.sampling.engine import Engine
+from mlxgen.sampling.engine import Engine, EngineOptions
 from mlxgen.sampling.lanes import Lanes
 from mlxgen.sampling.rules import RuleSet
 
@@ -48,7 +48,8 @@ class Ours:
         return prompt[:max(context, 1)]
 
     def prepare(self, context: int) -> dict:
-        self.engine = Engine(self.model, self.vocab, rules=self.rules, seed=context, compiled=True)
+        self.engine = Engine(self.model, self.vocab, rules=self.rules, seed=context,
+                             options=EngineOptions(compiled=True))
         begun = time.perf_counter()
         self.engine.prefill(self._prompt(context))
         self.engine.step()
@@ -65,8 +66,8 @@ class Ours:
         mx.clear_cache()
         resting = mx.get_active_memory()
         mx.reset_peak_memory()
-        engine = Engine(self.model, self.vocab, rules=self.rules, window=context + tokens, slack=1,
-                        compiled=True)
+        engine = Engine(self.model, self.vocab, rules=self.rules,
+                        options=EngineOptions(window=context + tokens, slack=1, compiled=True))
         begun = time.perf_counter()
         engine.prefill(self._prompt(context))
         prefill_s = time.perf_counter() - begun

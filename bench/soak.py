@@ -65,11 +65,11 @@ def main(arguments: list[str] | None = None) -> dict:
         options.tokens, options.slice, options.window, options.prefix = 600, 50, 128, 16
 
     from bench.ours import HARD, Ours
-    from mlxgen.sampling.engine import Engine
+    from mlxgen.sampling.engine import Engine, EngineOptions
 
     ours = Ours(str(options.model))
-    engine = Engine(ours.model, ours.vocab, rules=HARD, window=options.window, prefix=options.prefix,
-                    keep_notes=False)
+    engine = Engine(ours.model, ours.vocab, rules=HARD, options=EngineOptions(
+        window=options.window, prefix=options.prefix, keep_notes=False))
     prompt = ours._prompt(options.prefix + 1)
     engine.prefill(prompt)
     watch = Watch(ours.vocab, prompt)

@@ -10,7 +10,7 @@ from mlxgen.model import blas
 from mlxgen.music.prompt import Conditioning, make_prompt
 from mlxgen.music.theory import Key
 from mlxgen.sampling.candidates import candidates
-from mlxgen.sampling.engine import Engine
+from mlxgen.sampling.engine import Engine, EngineOptions
 from mlxgen.sampling.lanes import Lanes, count_lanes
 from mlxgen.sampling.rules import RuleSet
 
@@ -20,7 +20,7 @@ PROMPT = make_prompt(Conditioning(form="chorale"), Key(2, "minor"), VOCAB)
 
 
 def make_engine(seed=0, **options):
-    engine = Engine(MODEL, VOCAB, rules=RuleSet(eos="mask"), seed=seed, **options)
+    engine = Engine(MODEL, VOCAB, rules=RuleSet(eos="mask"), seed=seed, options=EngineOptions(**options))
     engine.prefill(PROMPT)
     return engine
 

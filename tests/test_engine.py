@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from tiny import make_model, make_vocab
 
+from mlxgen.model.load import load
 from mlxgen.music.decode import Decoder
 from mlxgen.music.prompt import Conditioning, make_prompt
 from mlxgen.music.theory import Key
 from mlxgen.sampling.candidates import candidates, stop_after_bars
 from mlxgen.sampling.compiling import can_compile
-from mlxgen.sampling.engine import Engine
+from mlxgen.sampling.engine import Engine, EngineOptions
 from mlxgen.sampling.rules import SOFT_RULES, RuleSet
 from mlxgen.sampling.sampler import SamplingParams, gumbel_noise, make_row_keys
 
@@ -29,8 +30,10 @@ ENDLESS = RuleSet(eos="mask")
 
 
 def make_engine(**options):
+    """What is not an argument of Engine is one of EngineOptions."""
     options.setdefault("rules", ENDLESS)
-    engine = Engine(MODEL, VOCAB, **options)
+    own = {name: options.pop(name) for name in list(options) if name in ("rules", "params", "seed")}
+    engine = Engine(MODEL, VOCAB, **own, options=EngineOptions(**options))
     engine.prefill(PROMPT)
     return engine
 
@@ -80,6 +83,44 @@ def test_compiled_equals_eager():
     compiled.rewind(20)
     eager.rewind(20)
     assert drawn(compiled, 50) == drawn(eager, 50)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("MLXGEN_SLOW"), reason="minutes; set MLXGEN_SLOW=1")
+@pytest.mark.parametrize("soft", [(), SOFT_RULES])
+def test_compiled_equals_eager_on_the_shipped_model(default_model_folder, soft):
+    """2,000 ids over a window that wraps, with and without the soft rules."""
+    model, vocab = load(default_model_folder)
+    runs = []
+    for compiled in (True, False):
+        engine = Engine(model, vocab, seed=3, rules=RuleSet(eos="mask", soft=frozenset(soft)),
+                        options=EngineOptions(window=1024, compiled=compiled))
+        engine.prefill(make_prompt(Conditioning(form="fugue"), Key(2, "minor"), vocab))
+        runs.append(list(engine.generate(2000)))
+    fast, slow = (np.array(run) for run in runs)
+    print(f"\nlargest difference of log-probabilities {np.abs(fast[:, 1] - slow[:, 1]).max():.1e}")
+    assert len(fast) == 2000 and np.array_equal(fast[:, 0], slow[:, 0])
+    assert np.abs(fast[:, 1] - slow[:, 1]).max() <= 1e-4
+
+
+def test_engines_of_a_model_share_compiled_steps():
+    """Another key of music, other ranges, a fork, a second engine: nothing is traced again."""
+    model = make_model(VOCAB)
+    traced = []
+    model.step_logits = lambda ids, held, shape: traced.append(shape) or MODEL.step_logits(ids, held, shape)
+
+    def run(key, ruleset):
+        engine = Engine(model, VOCAB, rules=ruleset, options=EngineOptions(compiled=True))
+        engine.prefill(make_prompt(Conditioning(form="chorale"), key, VOCAB))
+        drawn(engine, 5)
+        candidates(engine, 3, 5)
+
+    run(Key(2, "minor"), ENDLESS)
+    assert len(traced) == 2  # one row, three rows
+    run(Key(9, "major"), RuleSet(eos="mask", ranges=False))
+    assert len(traced) == 2
+    run(Key(2, "minor"), RuleSet(eos="mask", grammar=False, ranges=False))
+    assert len(traced) == 4
 
 
 def test_without_a_compiler_steps_run_and_say_so(tmp_path):
@@ -250,7 +291,7 @@ def test_greedy_repeats():
     (lambda e: e.fork(2, seeds=[1]), "fork"), (lambda e: e.fork(2).fork(2), "fork"),
     (lambda e: candidates(e, 2, 0), "max_tokens 0"), (lambda e: e.fork(2).prefill([1]), "2 rows"),
     (lambda e: e.fork(2).decoder, "2 rows"), (lambda e: Engine(MODEL, VOCAB).step(), "prefill"),
-    (lambda e: Engine(MODEL, VOCAB, slack=0), "slack 0")])
+    (lambda e: EngineOptions(slack=0), "slack 0")])
 def test_misuse_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(make_engine())

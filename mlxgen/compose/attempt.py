@@ -15,7 +15,7 @@ from mlxgen.compose.stitch import bar_count, stitch
 from mlxgen.model.ring import ANCHOR_STRIDE
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.candidates import candidates, stop_after_bars
-from mlxgen.sampling.engine import Engine
+from mlxgen.sampling.engine import Engine, EngineOptions
 from mlxgen.sampling.rules import RuleSet
 
 ENDING_ROUNDS = 3   # a good close that nobody found is looked for among this many times as many candidates
@@ -128,7 +128,7 @@ class Attempt:
         rules = RuleSet(soft=frozenset(settings.soft_rules), eos=ends if last else "mask")
         self._tell()
         engine = Engine(self.model, self.vocab, params=settings.sampling_of(self.step.section), rules=rules,
-                        prefix=len(self.prompt.prefix), window=self._window(), slack=1)
+                        options=EngineOptions(window=self._window(), prefix=len(self.prompt.prefix), slack=1))
         engine.prefill(self.prompt.ids)
         return engine
 

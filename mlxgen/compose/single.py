@@ -80,7 +80,7 @@ def _sequential_prompt(settings: ChainSettings, vocab: Vocab) -> list[int]:
 def _compose_sequential(model, vocab: Vocab, settings: ChainSettings, keep: int) -> list[Kept]:
     prompt = _sequential_prompt(settings, vocab)
     room = model.config.max_seq_len - len(prompt)
-    engine = Engine(model, vocab, params=settings.sampling, prefix=0,
+    engine = Engine(model, vocab, params=settings.sampling,
                     rules=RuleSet(soft=frozenset(settings.soft_rules)))
     engine.prefill(prompt)
     seeds = [candidate_seed(settings.seed, 1, number) for number in range(settings.num_candidates)]

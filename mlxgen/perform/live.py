@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from mlxgen.model.load import load
 from mlxgen.model.prefix import replace_prefix
 from mlxgen.music.vocab import Vocab
-from mlxgen.sampling.engine import Engine
+from mlxgen.sampling.engine import Engine, EngineOptions
 
 SLACK_IDS = 512         # that a control can take back
 
@@ -25,7 +25,7 @@ def make_engines(model_folder: str, window: int) -> tuple[Callable[[int, int], L
     model, vocab = load(model_folder)
 
     def make_engine(pinned: int, seed: int) -> LiveEngine:
-        return LiveEngine(model, vocab, seed=seed, window=window, prefix=pinned, slack=SLACK_IDS,
-                          keep_notes=False)
+        options = EngineOptions(window=window, prefix=pinned, slack=SLACK_IDS, keep_notes=False)
+        return LiveEngine(model, vocab, seed=seed, options=options)
 
     return make_engine, vocab

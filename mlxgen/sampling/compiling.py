@@ -4,7 +4,7 @@ MLX compiles for Metal and CUDA by itself, in milliseconds. For the CPU it calls
 for every fused kernel, some thirty of them for a step: half a minute the first time, nothing afterwards,
 since the kernels stay in the temporary folder; compiled steps then take about two thirds of the time. So on a
 CPU steps are compiled only when that half minute was spent before (`python -m bench` does, or
-Engine(compiled=True)), which a marker beside the kernels says. The ids drawn are the same either way.
+EngineOptions(compiled=True)), which a marker beside the kernels says. The ids drawn are the same either way.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -16,16 +17,10 @@ import mlx.core as mx
 from mlxgen.music.decode import Decoder
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.compiling import can_compile, remember_kernels, should_compile
-from mlxgen.sampling.rules import RowState, Rules, RuleSet, make_rules
-from mlxgen.sampling.sampler import (
-    SamplingParams,
-    apply_filters,
-    apply_log_probability,
-    draw,
-    gumbel_noise,
-    make_knobs,
-    make_row_keys,
-)
+from mlxgen.sampling.reader import Reader
+from mlxgen.sampling.rules import RowState, RuleSet, make_rules
+from mlxgen.sampling.sampler import SamplingParams, gumbel_noise, make_knobs, make_row_keys
+from mlxgen.sampling.step import make_step
 
 NOISE_POSITIONS = 64  # noise is made for this many positions at once
 
@@ -37,6 +32,26 @@ class StepResult(NamedTuple):
     logprobs: list[float]
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine holds its context and runs.
+
+    window, prefix: in ids, see `model.make_cache`. slack: how many ids `rewind` can take back.
+    compiled: run steps through mx.compile; None: where that is free or was paid for before (compiling.py).
+    keep_notes=False is for streams without end: the decoder forgets the notes it has given.
+    """
+
+    window: int | None = None
+    prefix: int = 0
+    slack: int = 64
+    compiled: bool | None = None
+    keep_notes: bool = True
+
+    def __post_init__(self):
+        if self.slack < 1:
+            raise ValueError(f"slack {self.slack}: expected 1 or more")
+
+
 class Engine:
     """Draws ids from a model, a row a candidate.
 
@@ -45,36 +60,31 @@ class Engine:
         for token, logprob in engine.generate(1000): ...
 
     seed: row r of a fork draws with seed + r unless told otherwise; a row's draws depend on (its seed, the
-    position) alone. window, prefix: see `model.make_cache`. slack: how many ids `rewind` can take back.
-    compiled: run steps through mx.compile; None: where that is free or was paid for before (compiling.py).
-    keep_notes=False is for streams without end: the decoder forgets the notes it has given.
+    position) alone.
     `params` and `rules` may be assigned between steps and hold from the next id on.
     """
 
     def __init__(self, model, vocab: Vocab, *, params: SamplingParams | None = None,
-                 rules: RuleSet | None = None, seed: int = 0, window: int | None = None, prefix: int = 0,
-                 slack: int = 64, compiled: bool | None = None, keep_notes: bool = True):
-        if slack < 1:
-            raise ValueError(f"slack {slack}: expected 1 or more")
-        self.model, self.vocab, self.slack = model, vocab, slack
-        self.compiled = should_compile() if compiled is None else compiled and can_compile()
-        self.cache = model.make_cache(batch=1, window=window, prefix=prefix, slack=slack + 2)
+                 rules: RuleSet | None = None, seed: int = 0, options: EngineOptions = EngineOptions()):
+        self.model, self.vocab, self.slack = model, vocab, options.slack
+        self.compiled = should_compile() if options.compiled is None else options.compiled and can_compile()
+        self.cache = model.make_cache(batch=1, window=options.window, prefix=options.prefix,
+                                      slack=options.slack + 2)
         self.seeds = [int(seed)]
         self._row_keys = make_row_keys(self.seeds)
         self._params = params or SamplingParams()
         self._knobs = make_knobs(self._params)
         self._rules = make_rules(vocab, rules or RuleSet())
         self._position = 0
-        self._history: deque[list[int]] = deque(maxlen=slack + 1)  # ids of the last positions, a list a row
-        self._states: deque = deque(maxlen=slack + 2)  # rule states, the newest after the newest id
+        self._history: deque[list[int]] = deque(maxlen=self.slack + 1)  # ids of the last positions, by row
+        self._states: deque = deque(maxlen=self.slack + 2)  # rule states, the newest after the newest id
         self._last_row: RowState | None = None  # row 0 after the last prefill: the context is in it
         self._arrays: tuple[mx.array, ...] = ()
         self._pending: mx.array | None = None  # (B, 1): the id that the next step feeds
         self._ahead: list[tuple[mx.array, mx.array, tuple]] = []
-        self._steps: dict[tuple, Callable] = {}
         self._new_kernels = False
         self._noise: tuple[int, mx.array] | None = None  # first position, (positions, B, V)
-        self._reader = _Reader(Decoder(vocab, keep_notes=keep_notes), slack)
+        self._reader = Reader(Decoder(vocab, keep_notes=options.keep_notes), self.slack)
 
     # what a caller may read and turn
 
@@ -294,33 +304,15 @@ class Engine:
         return drawn, logprobs, state
 
     def _step_for(self, shape) -> Callable:
-        """The step for this shape of cache, these rules and filters, compiled once a stream."""
+        """The step for this shape of cache, these rules and filters."""
         filters = self._params.top_k > 0, self._params.top_p < 1
-        key = shape, self._rules.key, filters, str(mx.default_stream(mx.cpu))
-        if key not in self._steps:
-            step = make_step(self.model, self._rules, shape, filters)
-            self._steps[key] = mx.compile(step) if self.compiled else step
-            self._new_kernels = self.compiled
-        return self._steps[key]
-
-
-def make_step(model, rules: Rules, shape, filters: tuple[bool, bool]) -> Callable:
-    """The step as a pure function: feed ids, apply rules and filters, draw, advance the rules.
-
-    (ids (B, 1), cache state, rule state, rule arrays, knobs, noise (B, V)) ->
-    (drawn (B, 1), logprobs (B,), rule state, written cache arrays).
-    """
-    size = len(rules.vocab)
-
-    def step(ids, held, state, arrays, knobs, noise):
-        logits, written = model.step_logits(ids, held, shape)
-        if logits.shape[-1] > size:  # rows of the embedding that the tokenizer has no names for
-            logits = logits[:, :size]
-        allowed = rules.apply(logits, state, arrays)
-        drawn = draw(apply_filters(allowed, knobs, *filters), noise, knobs)
-        return drawn, apply_log_probability(logits, drawn), rules.advance(state, drawn, arrays), written
-
-    return step
+        if not self.compiled:
+            return make_step(self.model, self._rules, shape, filters)
+        stream = str(mx.default_stream(mx.cpu))  # a compiled function belongs to the stream it was traced in
+        step, is_new = self.model.compiled.find((self.vocab, self._rules.key, shape, filters, stream),
+                                                lambda: make_step(self.model, self._rules, shape, filters))
+        self._new_kernels = self._new_kernels or is_new
+        return step
 
 
 def _rows(state: tuple[mx.array, ...], index: mx.array) -> tuple[mx.array, ...]:
@@ -329,45 +321,3 @@ def _rows(state: tuple[mx.array, ...], index: mx.array) -> tuple[mx.array, ...]:
 
 def _repeat(state: tuple[mx.array, ...], n: int) -> tuple[mx.array, ...]:
     return tuple(mx.repeat(array, n, axis=0) for array in state)
-
-
-class _Reader:
-    """A decoder that lags behind, so that a step costs it nothing and a rewind is cheap.
-
-    Ids wait in `_waiting` until someone asks for the decoder or they are too old to be taken back.
-    """
-
-    def __init__(self, decoder: Decoder, slack: int):
-        self._decoder, self._slack = decoder, slack
-        self._waiting: list[int] = []
-        self._snapshots: deque = deque(maxlen=slack + 1)  # one before each id that was fed
-
-    def take(self, ids: Sequence[int]) -> None:
-        self._waiting += ids
-        if len(self._waiting) > 4 * self._slack + 256:
-            self._feed(len(self._waiting) - self._slack - 1)
-
-    def give_back(self, count: int) -> None:
-        kept = len(self._waiting) - count
-        if kept >= 0:
-            del self._waiting[kept:]
-            return
-        self._waiting.clear()
-        for _ in range(-kept):
-            snapshot = self._snapshots.pop()
-        self._decoder.restore(snapshot)
-
-    def decoder(self) -> Decoder:
-        self._feed(len(self._waiting))
-        return self._decoder
-
-    def fork(self) -> _Reader:
-        twin = _Reader(self._decoder.fork(), self._slack)
-        twin._waiting, twin._snapshots = list(self._waiting), deque(self._snapshots, maxlen=self._slack + 1)
-        return twin
-
-    def _feed(self, count: int) -> None:
-        for token in self._waiting[:count]:
-            self._snapshots.append(self._decoder.snapshot())
-            self._decoder.feed(token)
-        del self._waiting[:count]

@@ -69,7 +69,7 @@ THEME, BOUNDARY, CONTINUITY, COMPLETENESS = "theme", "boundary", "continuity", "
 
 # dimension -> its share of the composite's exponent
 DIMENSIONS = {
-    VOICE_LEADING: 1.7,
+    VOICE_LEADING: 2.0,
     COUNTERPOINT: 1.1,
     STATISTICS: 1.3,
     STRUCTURE: 1.2,

@@ -154,6 +154,17 @@ def test_a_step_copies_no_ring(compiled):
     assert large < small + 200_000
 
 
+@pytest.mark.parametrize("kind", ["pope-gqa", "rope-mha"])
+def test_a_block_on_several_streams_is_the_same(kind, monkeypatch):
+    model, _ = make_model(kind)
+    logits = []
+    for count in (0, 2, 3):
+        streams = [mx.new_stream(mx.default_device()) for _ in range(count)]
+        monkeypatch.setattr("mlxgen.model.cache.block_streams", lambda streams=streams: streams)
+        logits.append(model(random_ids(5, 2, 600), cache=model.make_cache(2, window=400, prefix=10, slack=8)))
+    assert difference(logits[0], logits[1]) <= BOUND and difference(logits[0], logits[2]) <= BOUND
+
+
 def test_compiled_steps_equal_eager_ones():
     model, _ = make_model("pope-gqa")
     steps, caches = {}, [model.make_cache(window=40, prefix=9, slack=8) for _ in range(2)]

@@ -11,11 +11,13 @@ keys are read as they lie, the product's narrow side is contiguous, and maxima r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from mlxgen.model.exponentials import UNIT, decay
+from mlxgen.model.streams import spread
 
 HIDDEN = -1e30  # added to a score that must not count; finite, so that nothing is NaN
 FUSED_WIDTHS = (64, 96, 128, 256)  # of MLX's single-query attention kernel on Metal
@@ -64,14 +66,21 @@ def heads_first(keys: mx.array, values: mx.array, blank_value: mx.array) -> tupl
     return keys, mx.concatenate([values, rest], axis=-1)
 
 
-def attend_block(queries: mx.array, parts: list[Part], scale: float, ones: int | None) -> mx.array:
+def attend_block(queries: mx.array, parts: list[Part], scale: float, ones: int | None,
+                 streams: Sequence[mx.Stream] = ()) -> mx.array:
     """Several tokens a row: queries (B, T, Hkv, Dk, G) -> (B, T, H * Dv).
 
     Masks have T * G columns, the G of a token together. ones: the column of ones in the values, if any.
+    streams: the kv heads are dealt out to them.
     """
     batch, length, kv_heads, width, group = queries.shape
     columns = queries.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, width, length * group)
-    merged = merge([attend_part(columns, part, scale, ones) for part in parts])
+
+    def attend_heads(heads: slice) -> mx.array:
+        own = [Part(part.keys[:, heads], part.values[:, heads], part.mask) for part in parts]
+        return merge([attend_part(columns[:, heads], part, scale, ones) for part in own])
+
+    merged = spread(attend_heads, kv_heads, streams, axis=1)
     apart = merged.reshape(batch, kv_heads, length, group, -1).transpose(0, 2, 1, 3, 4)
     return apart.reshape(batch, length, -1)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,8 +28,10 @@ import mlx.core as mx
 import numpy as np
 
 from mlxgen.model.attention import Part, attend_block, heads_first, hide
+from mlxgen.model.blas import at_most_threads
 from mlxgen.model.positions import make_beta
 from mlxgen.model.ring import ANCHOR_STRIDE, Ring, RingPlan, RingShape
+from mlxgen.model.streams import block_streams
 
 BLOCKS = (16, 64, 256)  # a prefill is cut into blocks of the last; the rest is padded to one of these
 
@@ -93,14 +96,18 @@ class Cache:
             return logits[:, None]
         parts, done = [], 0
         self.own.grow(ids.shape[1])
-        while done < ids.shape[1]:
-            length = min(BLOCKS[-1], self.own.plan.size, self.plan.same_anchor(self.position),
-                         ids.shape[1] - done)
-            parts.append(self._feed_block(model, ids[:, done: done + length]))
-            done += length
+        streams = block_streams() if ids.shape[1] > BLOCKS[-2] else []
+        with at_most_threads(1) if streams else nullcontext():
+            while done < ids.shape[1]:
+                length = min(BLOCKS[-1], self.own.plan.size, self.plan.same_anchor(self.position),
+                             ids.shape[1] - done)
+                parts.append(self._feed_block(model, ids[:, done: done + length], streams))
+                done += length
+            if streams:
+                mx.eval(parts)
         return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=1)
 
-    def _feed_block(self, model, ids: mx.array) -> mx.array:
+    def _feed_block(self, model, ids: mx.array, streams: list[mx.Stream]) -> mx.array:
         """A block inside one anchor: attend to what is held and to itself, then write. Padded to one of few
         lengths, so that MLX keeps kernels for few shapes; no token sees what lies behind it."""
         length, first = ids.shape[1], self.position
@@ -122,11 +129,11 @@ class Cache:
             parts = [Part(ring.keys[layer][:, :, slots], ring.values[layer][:, :, slots], mask)
                      for ring, slots, mask in held]
             attended = attend_block(queries, [*parts, Part(keys, values, causal)], self.positions.scale,
-                                    model.ones)
+                                    model.ones, streams)
             self.own.write(layer, keys[:, :, :length], values[:, :, :length])
             return attended
 
-        logits = model.logits(model.hidden(ids, attend)[:, :length])
+        logits = model.logits(model.hidden(ids, attend, streams)[:, :length])
         self.own.advance(length)
         mx.async_eval(logits, self.own.keys, self.own.values)
         return logits

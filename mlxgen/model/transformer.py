@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
@@ -24,6 +24,7 @@ from mlxgen.model.exponentials import apply_swiglu
 from mlxgen.model.pages import pack
 from mlxgen.model.positions import has_beta, make_beta, make_positions
 from mlxgen.model.ring import RingShape, visible_slots
+from mlxgen.model.streams import spread
 
 NORM_EPS = 1e-6
 PADDED = 64  # a forward pass without a cache is padded to a multiple: kernels are compiled for few shapes
@@ -182,9 +183,9 @@ class Model:
 
         return self.logits(self.hidden(ids, attend)[:, :length])
 
-    def hidden(self, ids: mx.array, attend: Attend) -> mx.array:
+    def hidden(self, ids: mx.array, attend: Attend, streams: Sequence[mx.Stream] = ()) -> mx.array:
         """ids (B, T), or (B,) for one token a row -> (..., d) before the last norm; attention is the
-        caller's.
+        caller's. streams: the tokens are dealt out to them, where a layer takes them one by one.
         """
         x = self.embedding[ids].astype(mx.float32)
         for layer, block in enumerate(self.blocks):
@@ -192,12 +193,18 @@ class Model:
             x = mx.addmm(x, attend(layer, joined), block.out)
             if block.out_bias is not None:
                 x = x + block.out_bias
-            y = mx.fast.rms_norm(x, block.norm2, NORM_EPS).astype(self.dtype)
-            gate, up = mx.split(y @ block.gate_up, 2, axis=-1)
-            inner = apply_swiglu(gate, up)
-            one_dtype = self.dtype == mx.float32  # then addmm saves an operation
-            x = mx.addmm(x, inner, block.down) if one_dtype else x + inner @ block.down
+            x = self.spread_forward(block, x, streams) if streams else self.feed_forward(block, x)
         return x
+
+    def spread_forward(self, block: Block, x: mx.array, streams: Sequence[mx.Stream]) -> mx.array:
+        return spread(lambda tokens: self.feed_forward(block, x[:, tokens]), x.shape[1], streams, axis=1)
+
+    def feed_forward(self, block: Block, x: mx.array) -> mx.array:
+        y = mx.fast.rms_norm(x, block.norm2, NORM_EPS).astype(self.dtype)
+        gate, up = mx.split(y @ block.gate_up, 2, axis=-1)
+        inner = apply_swiglu(gate, up)
+        one_dtype = self.dtype == mx.float32  # then addmm saves an operation
+        return mx.addmm(x, inner, block.down) if one_dtype else x + inner @ block.down
 
     def place(self, joined: mx.array, rows: mx.array, beta: mx.array | None,
               heads_apart: bool = False) -> tuple[mx.array, mx.array, mx.array]:

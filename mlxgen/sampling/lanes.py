@@ -8,14 +8,13 @@ its seed and the position alone, so the lane it is in changes nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cache
 
 import mlx.core as mx
 
 from mlxgen.model import blas
+from mlxgen.model.streams import count_cores, cpu_streams
 from mlxgen.sampling.engine import Engine, StepResult
 
 # What a lane must have to do in a step, in keys read by all of its rows: less does not pay for a second
@@ -30,13 +29,7 @@ def count_lanes(rows: int, context: int) -> int:
     if mx.default_device() != mx.cpu:
         return 1
     work = rows * (context + WORK_BESIDE)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, rows, work // WORK_A_LANE))
-
-
-@cache
-def _stream(lane: int) -> mx.Stream:
-    return mx.new_stream(mx.cpu)
+    return max(1, min(count_cores(), rows, work // WORK_A_LANE))
 
 
 class Lanes:
@@ -54,7 +47,7 @@ class Lanes:
             raise ValueError(f"seeds {seeds}: expected {rows}, one a row")
         self.count = count_lanes(rows, engine.position) if lanes is None else lanes
         self._streams = ([mx.default_stream(mx.default_device())] if self.count == 1
-                         else [_stream(lane) for lane in range(self.count)])
+                         else cpu_streams(self.count))
         self._engines: list[Engine] = []
         for lane, stream in enumerate(self._streams):
             own = seeds[rows * lane // self.count: rows * (lane + 1) // self.count]

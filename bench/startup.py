@@ -1,12 +1,14 @@
 """Start-up: from the command to its first effect, in processes of their own.
 
-Seconds of wall clock, the median of `--repeats` runs: `mlxgen --help`, `import mlxgen`, and from launching
-Python to the first drawn id with the model folder (load, prompt, prefill, step).
+Seconds of wall clock, the median of `--repeats` runs: `mlxgen --help`, `import mlxgen`, from launching Python
+to the first drawn id with the model folder (load, prompt, prefill, step), and, where JACK is installed, from
+`mlxgen stream` to the first note that a synthesiser receives (not with --quick).
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -49,6 +51,10 @@ def main(arguments: list[str] | None = None) -> dict:
                 raise RuntimeError(f"{what}: ended with {done.returncode}: {done.stderr[-500:]}")
             if turn:  # the first turn fills the disk cache
                 times[what].append(time.perf_counter() - begun)
+    if shutil.which("jackd") and not options.quick:
+        from bench.latency import first
+
+        times["mlxgen stream, first note"] = first(repeats, ["--model", str(options.model)])["seconds"]
     rows = []
     for what, seconds in times.items():
         median, spread = median_and_spread(seconds)

@@ -57,7 +57,7 @@ class Cache:
         self.blank_value = model.blank_value
         self.rings = rings
         self.start = start
-        self._page: tuple[int, mx.array] | None = None
+        self._page: tuple[int, list[mx.array]] | None = None
 
     @property
     def own(self) -> Ring:
@@ -178,8 +178,9 @@ class Cache:
         page, row = divmod(token, ANCHOR_STRIDE)
         if self._page is None or self._page[0] != page:
             begin = self.start + page * ANCHOR_STRIDE
-            self._page = (page, self.positions.make_rows(range(begin, begin + ANCHOR_STRIDE)))
-        return self._page[1][row: row + 1]
+            rows = self.positions.make_rows(range(begin, begin + ANCHOR_STRIDE))
+            self._page = page, mx.split(rows, ANCHOR_STRIDE)  # here once, or a step would do it
+        return self._page[1][row]
 
     # time and rows
 

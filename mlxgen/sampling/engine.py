@@ -83,7 +83,7 @@ class Engine:
         self._pending: mx.array | None = None  # (B, 1): the id that the next step feeds
         self._ahead: list[tuple[mx.array, mx.array, tuple]] = []
         self._new_kernels = False
-        self._noise: tuple[int, mx.array] | None = None  # first position, (positions, B, V)
+        self._noise: tuple[int, list[mx.array]] | None = None  # first position, (B, V) of each
         self._reader = Reader(Decoder(vocab, keep_notes=options.keep_notes), self.slack)
 
     # what a caller may read and turn
@@ -257,7 +257,7 @@ class Engine:
         self.seeds = [self.seeds[row] for row in rows]
         self._row_keys = self._row_keys[index]
         if self._noise is not None:
-            self._noise = self._noise[0], self._noise[1][:, index]
+            self._noise = self._noise[0], [noise[index] for noise in self._noise[1]]
         if self._pending is not None:
             self._pending = self._pending[index]
         self._ahead = [(ids[index], logprobs[index], _rows(state, index))
@@ -290,7 +290,8 @@ class Engine:
         """(B, V) noise of one position, from a block made ahead."""
         first = position - position % NOISE_POSITIONS
         if self._noise is None or self._noise[0] != first:
-            self._noise = first, gumbel_noise(self._row_keys, first, NOISE_POSITIONS, len(self.vocab))
+            noise = gumbel_noise(self._row_keys, first, NOISE_POSITIONS, len(self.vocab))
+            self._noise = first, mx.split(noise.flatten(0, 1), NOISE_POSITIONS)
         return self._noise[1][position - first]
 
     def _body(self, ids: mx.array, state: tuple, position: int) -> tuple[mx.array, mx.array, tuple]:

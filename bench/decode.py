@@ -1,12 +1,15 @@
 """Single stream: ids a second at several contexts, percentiles per id, time to the first id.
 
-Contestants take turns, a slice each, `--repeats` times over; a figure is the median of its slices. Ours draws
-under the hard rules unless it says otherwise; the torch loop has upstream's rules; mlx-lm has none.
+Contestants take turns, a slice each, `--repeats` times over; a figure is the median of its slices. A pause
+comes before each slice: the one before may still have threads that spin, and whoever came after mlx-lm was a
+fifth slower. Ours draws under the hard rules unless it says otherwise; the torch loop has upstream's rules;
+mlx-lm has none.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 
 from bench.common import (
     CONTESTANTS,
@@ -22,6 +25,7 @@ from mlxgen.model.config import ModelConfig
 from mlxgen.model.load import read_config
 
 FULL = "full window"
+SETTLE_S = 0.2
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -59,6 +63,7 @@ def measure(contestants: dict, context: int, options) -> list[dict]:
     slices: dict[str, list[dict]] = {name: [] for name in contestants}
     for _ in range(options.repeats):
         for name, contestant in contestants.items():
+            time.sleep(SETTLE_S)
             slices[name].append(contestant.ask("decode", tokens=options.tokens))
     rows = []
     for name, parts in slices.items():

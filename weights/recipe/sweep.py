@@ -5,9 +5,9 @@
 
 Each cell generates `--count` pieces of `--bars` bars, half in major, and is judged by `mlxgen.score`
 (median composite) and by a judge that nothing is selected with: the distance of distances.py between the
-cell's pieces and the openings of held-out real ones of the form. The lowest sum of ranks under both wins, of
-two equals the one with fewer soft rules. `--apply` writes the winners into the folder's config.json as its
-`generation` defaults. Cells in DIR are not made again.
+cell's pieces and the openings of held-out real ones of the form, for chorales the median of Fang's grade. The
+lowest sum of ranks under both wins, of two equals the one with fewer soft rules. `--apply` writes the winners
+into the folder's config.json as its `generation` defaults. Cells in DIR are not made again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -40,7 +40,7 @@ SOFT_SETS = {
 MAX_TOKENS = 900
 
 
-def judge_cell(pieces: list[Piece], real: RealMusic) -> dict:
+def judge_cell(pieces: list[Piece], real: RealMusic | FangJudge) -> dict:
     """What both judges say of one cell's pieces."""
     from mlxgen.scoring.score import score
 
@@ -71,7 +71,7 @@ class Cells:
     bars: int = 8
 
 
-def sweep_form(model, vocab, form: str, real: RealMusic, out: Path, cells: Cells) -> list[dict]:
+def sweep_form(model, vocab, form: str, real: RealMusic | FangJudge, out: Path, cells: Cells) -> list[dict]:
     """One row a cell: knobs, median composite, distance, share of ranks."""
     rows, count = [], cells.count
     for temperature, min_p, named in product(cells.temperatures, cells.min_ps, cells.sets):
@@ -123,6 +123,25 @@ def opening(piece: Piece, bars: int) -> Piece:
     return piece.between(0, bars * piece.bar_ticks)
 
 
+class FangJudge:
+    """Bach's chorales as Fang et al. 2020 grade by them, in the place of a `RealMusic`."""
+
+    def __init__(self, real: Iterable[Piece]):
+        from bench.fang import Judge
+
+        self._judge = Judge(list(real))
+
+    def distance(self, pieces: Iterable[Piece]) -> float:
+        return float(np.median([self._judge.grade(piece) for piece in pieces]))
+
+
+def make_judge(corpus: list[dict], form: str, bars: int) -> RealMusic | FangJudge:
+    if form == "chorale":
+        own = [row for row in corpus if row["form"] == form and row["split"] == "train"]
+        return FangJudge(row_piece(row) for row in own)
+    return RealMusic(opening(row_piece(row), bars) for row in real_rows(corpus, form)[0])
+
+
 def main() -> None:
     from mlxgen.model.load import load
 
@@ -143,8 +162,8 @@ def main() -> None:
     cells = Cells(args.temperatures, args.min_ps, args.sets, args.count, args.bars)
     corpus, tables = read_rows(args.work), {}
     for form in args.forms:
-        real = RealMusic(opening(row_piece(row), args.bars) for row in real_rows(corpus, form)[0])
-        tables[form] = rows = sweep_form(model, vocab, form, real, args.out, cells)
+        judge = make_judge(corpus, form, args.bars)
+        tables[form] = rows = sweep_form(model, vocab, form, judge, args.out, cells)
         (args.out / f"sweep.{form}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         print("\n".join(json.dumps(row) for row in rows), flush=True)
     if args.apply:

@@ -120,7 +120,7 @@ def run_mlx_lm(model: Model, ids: np.ndarray, setting: Setting) -> Iterator[np.n
 
             def attend(layer: int, joined: mx.array, row=row) -> mx.array:
                 queries, keys, values = model.place(joined, row, None)
-                keys, values = heads_first(keys, values)
+                keys, values = heads_first(keys, values, model.blank_value)
                 attended = []
                 for index, cache in enumerate(caches[layer]):
                     one = slice(index, index + 1)

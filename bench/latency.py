@@ -168,7 +168,7 @@ def controls(count: int, options: list[str]) -> dict:
     port = free_port()
     with jack_server():
         receiver = Receiver()
-        stream = Stream(folder, "--osc", str(port), *options, tempo=TEMPO)
+        stream = Stream(folder, "--osc", str(port), "--temperature", "0.9", *options, tempo=TEMPO)
         client = SimpleUDPClient("127.0.0.1", port)
         while len(receiver.note_ons()) < 20:
             time.sleep(0.05)

@@ -377,17 +377,22 @@ def test_where_the_rules_leave_nothing_to_draw_the_clock_goes_to_the_next_beat(v
     assert vocab["PAD"] not in show.session.context.ids
 
 
-@pytest.mark.parametrize(("struck", "tick", "clock", "voices", "durations"), [
-    ("VOICE_1 OCT_4 DEG_1 Dur_720", 740, 840, (), [720]),           # free from 720 on
-    ("VOICE_1 OCT_4 DEG_1 Dur_960", 700, 720, (1,), [720]),
-    ("VOICE_1 OCT_4 DEG_1 Dur_960", 740, 960, (), [960]),           # no duration ends in time
-    ("VOICE_1 OCT_4 DEG_1 Dur_960 VOICE_2 OCT_3 DEG_1 Dur_1440", 700, 720, (1, 2), [720, 720]),
+TWO_BEATS = " TimeShift_480 BEAT_2 TimeShift_480"
+STAGGERED = ("VOICE_2 OCT_3 DEG_1 Dur_960 TimeShift_60 VOICE_1 OCT_4 DEG_1 Dur_960 TimeShift_360 "
+             "TimeShift_60 BEAT_2 TimeShift_480")
+
+
+@pytest.mark.parametrize(("names", "tick", "clock", "voices", "durations"), [
+    ("VOICE_1 OCT_4 DEG_1 Dur_720" + TWO_BEATS, 740, 840, (), [720]),           # free from 720 on
+    ("VOICE_1 OCT_4 DEG_1 Dur_960" + TWO_BEATS, 700, 720, (1,), [720]),
+    ("VOICE_1 OCT_4 DEG_1 Dur_960" + TWO_BEATS, 740, 960, (), [960]),           # no duration ends in time
+    ("VOICE_1 OCT_4 DEG_1 Dur_960 VOICE_2 OCT_3 DEG_1 Dur_1440" + TWO_BEATS, 700, 720, (1, 2), [720, 720]),
+    (STAGGERED, 700, 720, (2,), [720, 960]),        # the older of two notes has a duration that ends in time
 ])
-def test_a_turn_stops_the_clock_where_a_voice_is_free_or_frees_one(vocab, struck, tick, clock, voices,
+def test_a_turn_stops_the_clock_where_a_voice_is_free_or_frees_one(vocab, names, tick, clock, voices,
                                                                    durations):
     show = Show(vocab)
-    show.session.context.append([vocab[name] for name in
-                                 f"{struck} TimeShift_480 BEAT_2 TimeShift_480".split()])
+    show.session.context.append([vocab[name] for name in names.split()])
     assert show.session.context.rewind_to(tick, 860) == voices
     assert show.session.context.now_ticks == clock
     assert sorted(note.duration_ticks for note in show.tape().notes) == durations

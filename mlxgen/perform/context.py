@@ -155,8 +155,8 @@ class Context:
         """What stands from which id on, so that the clock stops in [tick, latest] and not where the TimeShift
         at keep - 1 takes it: (index, ids, voices whose notes are shortened).
 
-        A place where a voice is free is best, the strongest of the bar first; else the notes struck last are
-        made to end at one; else a beat, though nothing can begin there.
+        A place where a voice is free is best, the strongest of the bar first; else the notes struck last, or
+        those before them, are made to end at one; else a beat, though nothing can begin there.
         """
         before, ends = self.ticks[keep - 2], self._ends[keep - 2].values()
         steps = [step for step in self.vocab.time_shift_bins if tick <= before + step <= latest]
@@ -165,27 +165,30 @@ class Context:
         free = [step for step in steps if min(ends, default=0) <= before + step]
         if free:
             return keep - 1, [shift[free[0]]], ()
-        struck, start = self._struck_last(first, keep)
-        for step in steps if struck else ():
-            if before + step - start in self.vocab.duration_bins:
-                shorter, begin = self.vocab[f"Dur_{before + step - start}"], min(struck)
-                ids = [shorter if index in struck else self.ids[index] for index in range(begin, keep - 1)]
-                return begin, [*ids, shift[step]], tuple(sorted(struck.values()))
+        for start, struck in self._held(first, keep):
+            for step in steps:
+                if before + step - start in self.vocab.duration_bins:
+                    shorter, begin = self.vocab[f"Dur_{before + step - start}"], min(struck)
+                    ids = [shorter if index in struck else self.ids[index]
+                           for index in range(begin, keep - 1)]
+                    return begin, [*ids, shift[step]], tuple(sorted(struck.values()))
         on_beat = [step for step in steps if (before + step) % self.beat_ticks == 0]
         return (keep - 1, [shift[on_beat[0]]], ()) if on_beat else (keep, [], ())
 
-    def _struck_last(self, first: int, keep: int) -> tuple[dict[int, int], int]:
-        """({index of a duration among ids first to keep - 2: its voice}, tick) of the last notes struck."""
-        struck: dict[int, int] = {}
-        start = 0
+    def _held(self, first: int, keep: int) -> list[tuple[int, dict[int, int]]]:
+        """The last note of each voice before id keep - 1, by when it was struck, the latest first: (tick,
+        {index of its duration: voice}). Durations before id `first` cannot be taken back.
+        """
+        held: dict[int, dict[int, int]] = {}
+        missing = set(self._ends[keep - 2])
         for index in range(keep - 2, max(first, 1) - 1, -1):
-            if struck and self.ticks[index] < start:
+            for voice in [voice for voice in missing
+                          if self._ends[index - 1].get(voice) != self._ends[index][voice]]:
+                held.setdefault(self.ticks[index], {})[index] = voice
+                missing.discard(voice)
+            if not missing:
                 break
-            earlier = self._ends[index - 1]
-            for voice, end in self._ends[index].items():
-                if earlier.get(voice) != end:
-                    struck[index], start = voice, self.ticks[index]
-        return struck, start
+        return sorted(held.items(), reverse=True)
 
     def take_back(self, count: int) -> None:
         """Take back the last `count` ids, at most `tentative`."""

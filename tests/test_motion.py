@@ -12,7 +12,7 @@ from tiny import make_vocab
 from mlxgen.music.decode import decode
 from mlxgen.music.prompt import LENGTH_BARS, Conditioning, make_prompt
 from mlxgen.music.theory import Key, beat_ticks
-from mlxgen.sampling import motion
+from mlxgen.sampling import character, motion
 from mlxgen.sampling.rules import SOFT_RULES, UPSTREAM_RULES, RuleSet, make_rules, soft_rules
 
 IDS = 1500
@@ -162,3 +162,19 @@ def test_names_and_groups():
         soft_rules("parallel")
     with pytest.raises(ValueError, match="grammar"):
         RuleSet(grammar=False, eos="length")
+
+
+def test_character_moves_voices_and_accidentals_where_the_words_are_unusual():
+    """A chorale is homophonic and hardly chromatic: under these words nothing moves."""
+    vocab = make_vocab()
+    plain, rules = (make_rules(vocab, RuleSet(soft=soft)) for soft in ((), ("character",)))
+
+    def moved(**words):
+        (row,) = rules.scan(prompt_of("chorale", (4, 4), Key(0, "major"), vocab, **words))
+        values = (rules.make_arrays(row.context)[0] - plain.make_arrays(row.context)[0])[0].tolist()
+        return {vocab.name(token): round(value, 3) for token, value in enumerate(values) if abs(value) > 0}
+
+    assert moved() == moved(texture="homophonic", chromaticism="low") == {}
+    accidentals = 2 * character.ACCIDENTAL_STEP
+    assert moved(chromaticism="high") == {"SHARP": accidentals, "FLAT": accidentals}
+    assert moved(texture="mixed") == {f"VOICE_{number}": -character.VOICE_STEP for number in range(1, 5)}

@@ -12,6 +12,7 @@ from mlxgen.music.vocab import Vocab
 
 C_MAJOR = Key(0, "major")
 ANY_LENGTH = (1, 1 << 30)
+LABELS = ("imitation", "harmonic_rhythm", "texture", "chromaticism")
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,16 @@ class Context:
     length_bars: tuple[int, int] = ANY_LENGTH  # fewest and most
     imitation: str | None = None  # none, low, high
     harmonic_rhythm: str | None = None  # slow, moderate, fast
+    texture: str | None = None  # polyphonic, mixed, homophonic
+    chromaticism: str | None = None  # low, moderate, high
 
     def for_grammar(self) -> Context:
         """Only what decides what may be written."""
-        return replace(self, length_bars=ANY_LENGTH, imitation=None, harmonic_rhythm=None)
+        return replace(self.for_tables(), length_bars=ANY_LENGTH, imitation=None, harmonic_rhythm=None)
+
+    def for_tables(self) -> Context:
+        """Without what is but an offset of the logits."""
+        return replace(self, texture=None, chromaticism=None)
 
     def voice_count(self, vocab: Vocab) -> int:
         if self.voices is not None:
@@ -60,11 +67,11 @@ def _facts(vocab: Vocab) -> dict[int, dict]:
         fewest = most + 1
     for suffix, token in vocab.family("ENCODE_").items():
         facts[token] = {"sequential": suffix == "SEQUENTIAL"}
-    for prefix, field in (("IMITATION_", "imitation"), ("HARMONIC_RHYTHM_", "harmonic_rhythm")):
-        for suffix, token in vocab.family(prefix).items():
+    for field in LABELS:
+        for suffix, token in vocab.family(f"{field.upper()}_").items():
             facts[token] = {field: suffix.lower()}
     facts[vocab["BOS"]] = {"form": None, "voices": None, "sequential": False, "length_bars": ANY_LENGTH,
-                           "imitation": None, "harmonic_rhythm": None}
+                           **dict.fromkeys(LABELS)}
     return facts
 
 

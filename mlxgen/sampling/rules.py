@@ -22,6 +22,7 @@ from mlxgen.sampling.answers import (
     asks_for_answers,
     make_answer_tables,
 )
+from mlxgen.sampling.character import character_bias
 from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
 from mlxgen.sampling.length import LengthTables, apply_length, make_length_tables
@@ -48,7 +49,7 @@ from mlxgen.sampling.soft import (
 
 EOS_POLICIES = ("allow", "mask", "ask", "length")
 EOS_ASK_BIAS = 8.0  # logits: an end that may come, comes
-OUR_RULES = (*MOTION_RULES, "answers")
+OUR_RULES = (*MOTION_RULES, "answers", "character")
 SOFT_RULES = (*UPSTREAM_RULES, *OUR_RULES)
 # what may stand for several names
 RULE_GROUPS = {"none": frozenset(), "upstream": frozenset(UPSTREAM_RULES), "ours": frozenset(OUR_RULES),
@@ -213,17 +214,25 @@ class Rules:
     def make_arrays(self, context: Context) -> tuple:
         """Tables for `apply` and `advance`, for one context; kept for the next call."""
         if context not in self._tables:
-            grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
-            ask, answers = self.ruleset.eos == "ask", asks_for_answers(context)
-            make = {"place": lambda: mx.array(grammar.gates_ask if ask else grammar.gates),
-                    "register": lambda: mx.array(grammar.moves.reshape(-1)),
-                    "memory": lambda: make_soft_tables(self.vocab, context, self._upstream),
-                    "lanes": lambda: make_lane_tables(self.vocab, context, self._motion),
-                    "entries": lambda: make_answer_tables(self.vocab, context) if answers else (),
-                    "subject": lambda: (),
-                    "bars": lambda: make_length_tables(self.vocab, context, grammar)}
-            self._tables[context] = (self._bias, *(make[name]() for name in self._parts))
+            base = context.for_tables()
+            parts = self.make_arrays(base)[1:] if base != context else self._make_parts(context)
+            bias = self._bias
+            if "character" in self.ruleset.soft:
+                bias = bias + mx.array([character_bias(self.vocab, context)])
+            self._tables[context] = (bias, *parts)
         return self._tables[context]
+
+    def _make_parts(self, context: Context) -> tuple:
+        grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
+        ask, answers = self.ruleset.eos == "ask", asks_for_answers(context)
+        make = {"place": lambda: mx.array(grammar.gates_ask if ask else grammar.gates),
+                "register": lambda: mx.array(grammar.moves.reshape(-1)),
+                "memory": lambda: make_soft_tables(self.vocab, context, self._upstream),
+                "lanes": lambda: make_lane_tables(self.vocab, context, self._motion),
+                "entries": lambda: make_answer_tables(self.vocab, context) if answers else (),
+                "subject": lambda: (),
+                "bars": lambda: make_length_tables(self.vocab, context, grammar)}
+        return tuple(make[name]() for name in self._parts)
 
     def apply(self, logits: mx.array, state: tuple[mx.array, ...], arrays: tuple) -> mx.array:
         """(B, V) raw logits -> (B, V), forbidden ids at -inf. Pure."""

@@ -1,0 +1,39 @@
+"""A soft rule of ours for two words of the prompt that the model hardly learnt: texture and chromaticism.
+
+`character`: for every step by which the word lies above or below what is usual for the form, voices
+(homophonic: they attack together more often) or accidentals are that much likelier or less likely. Under the
+usual words nothing changes.
+"""
+
+from __future__ import annotations
+
+from mlxgen.music.prompt import VOICES_OF_FORM, Conditioning
+from mlxgen.music.vocab import Vocab
+from mlxgen.sampling.context import Context
+
+TEXTURES = ("polyphonic", "mixed", "homophonic")
+AMOUNTS = ("low", "moderate", "high")
+VOICE_STEP, ACCIDENTAL_STEP = 0.4, 0.6  # logits
+
+
+def _steps(words: tuple[str, ...], asked: str | None, usual: str | None) -> int:
+    """How many words `asked` lies above `usual`; what is not said is in the middle, or as usual."""
+    if asked is None:
+        return 0
+    return words.index(asked) - words.index(usual or words[1])
+
+
+def character_bias(vocab: Vocab, context: Context) -> list[float]:
+    """(V,) offsets."""
+    usual = Conditioning(form=context.form if context.form in VOICES_OF_FORM else None).with_defaults()
+    voices = VOICE_STEP * _steps(TEXTURES, context.texture, usual.texture)
+    accidentals = ACCIDENTAL_STEP * _steps(AMOUNTS, context.chromaticism, usual.chromaticism)
+    bias = [0.0] * len(vocab)
+    for token in vocab.family("VOICE_").values():
+        bias[token] = voices
+    for name in ("SHARP", "FLAT"):
+        if name in vocab:
+            bias[vocab[name]] = accidentals
+    if "VOICE_SEP" in vocab:
+        bias[vocab["VOICE_SEP"]] = 0.0
+    return bias

@@ -47,7 +47,7 @@ _SAMPLING = (
     click.option("--top-p", type=float, default=1.0, show_default=True,
                  help="Keep the likeliest ids that hold this much probability; 1 is off."),
     click.option("--soft-rules", metavar="RULE,...", default=None,
-                 help="Soft rules to apply: names with commas, 'all', 'upstream' or 'none'.  "
+                 help="Soft rules to apply: names with commas, 'all', 'ours', 'upstream', 'none'.  "
                       "[default: the model's for the form]"),
     click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=None,
                  help="Same seed, settings and model: same music.  [default: a new one, shown]"),

@@ -22,7 +22,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.exponentials import apply_softplus, has_many
+from mlxgen.model.exponentials import apply_softplus
 
 TURN = 2.0**64
 
@@ -37,7 +37,7 @@ def turn_softplus(x: mx.array, rows: mx.array) -> mx.array:
 
 
 def place_pope(x: mx.array, rows: mx.array) -> mx.array:
-    return apply_softplus(x) * rows if has_many(x) else turn_softplus(x, rows)
+    return turn_softplus(x, rows)
 
 
 def place_rope(x: mx.array, rows: mx.array) -> mx.array:

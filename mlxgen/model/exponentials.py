@@ -44,14 +44,14 @@ def gate_from(gate: mx.array, up: mx.array, t: mx.array) -> mx.array:
     wide = gate.astype(mx.float32)
     size = mx.abs(wide)
     silu = (wide + size + (wide - size) * t) / (2 + 2 * t)
-    return (silu * up.astype(mx.float32)).astype(gate.dtype)
+    return silu * up.astype(mx.float32)
 
 
 @mx.compile
 def gate_at_once(gate: mx.array, up: mx.array) -> mx.array:
     """2^x because e^x is slow on the Linux CPU."""
     wide = gate.astype(mx.float32)
-    return (wide / (1 + mx.power(2.0, wide * -LOG2_E)) * up.astype(mx.float32)).astype(gate.dtype)
+    return wide / (1 + mx.power(2.0, wide * -LOG2_E)) * up.astype(mx.float32)
 
 
 def has_many(x: mx.array) -> bool:
@@ -66,5 +66,5 @@ def apply_softplus(x: mx.array) -> mx.array:
 
 
 def apply_swiglu(gate: mx.array, up: mx.array) -> mx.array:
-    """silu(gate) * up, reckoned in float32, in the dtype of gate."""
+    """silu(gate) * up in float32."""
     return gate_from(gate, up, decay_of_size(gate)) if has_many(gate) else gate_at_once(gate, up)

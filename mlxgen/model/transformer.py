@@ -127,8 +127,8 @@ class Model:
     h // (H / Hkv).
 
     dtype is that of the embedding and of the way into the FFN. Attention, its cache, the way out of the FFN,
-    the residual and the logits are float32 whatever it is: scores of a trained model reach 50, and half a unit
-    in the last place of a float16 key is then 0.02 of a logit (everything in float16: 0.056 off).
+    the residual and the logits are float32 whatever it is: scores of a trained model reach 50, and half a
+    unit in the last place of a float16 key is then 0.02 of a logit (everything in float16: 0.056 off).
     """
 
     def __init__(self, config: ModelConfig, weights: dict[str, mx.array], dtype: mx.Dtype = mx.float32,

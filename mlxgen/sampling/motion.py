@@ -35,7 +35,7 @@ _PITCH, _SPELLED = 127, 255
 START_LANES = (0,) * MAX_VOICES
 
 # what an id does: voice number (3 bits), flags, and from bit 8 the semitones that it adds, with their sign
-VOICE, SINGS, OPENS, SHIFTS = 7, 8, 16, 32
+VOICE, SINGS, OPENS, SHIFTS, LASTS = 7, 8, 16, 32, 64
 SEMITONES = 8
 
 
@@ -66,7 +66,7 @@ def lane_facts(vocab: Vocab, context: Context) -> tuple[int, ...]:
         elif name in ("SHARP", "FLAT"):
             facts.append((1 if name == "SHARP" else -1) << SEMITONES)
         else:
-            facts.append(SHIFTS if family == "TimeShift" else 0)
+            facts.append({"TimeShift": SHIFTS, "Dur": LASTS}.get(family, 0))
     return tuple(facts)
 
 
@@ -74,7 +74,7 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
     """`rules`: those of MOTION_RULES that hold."""
     harmony = HARMONY.get(context.harmonic_rhythm, 0.0) if "harmony" in rules else 0.0
     return LaneTables(mx.array(lane_facts(vocab, context), dtype=mx.int32),
-                      mx.arange(1, MAX_VOICES + 1, dtype=mx.int32),
+                      mx.array(list(range(1, MAX_VOICES + 1)), dtype=mx.int32),
                       mx.array(PARALLELS if "parallels" in rules else 0.0), mx.array(harmony))
 
 

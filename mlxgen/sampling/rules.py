@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
+import numpy as np
 
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.answers import (
@@ -105,7 +106,7 @@ class RowState:
     register: int
     memory: tuple[int, ...]  # of upstream's rules
     lanes: tuple[int, ...]  # of the rules about motion
-    entries: tuple[int, ...]  # of the rule about answers
+    entries: int  # of the rule about answers
     subject: tuple[int, ...]
     bars: int  # bars begun
 
@@ -115,7 +116,8 @@ class Rules:
 
     `arrays` given to `apply` and `advance` are those of `make_arrays`; a state is a tuple of arrays, a row a
     candidate: place (B,) int32 and register (B, 1) int64 of the grammar, memory (B, 2) int64 of
-    upstream's rules, lanes (B, 4) int32 of ours, bars (B, 1) int32, each only where such rules hold.
+    upstream's rules, lanes (B, 4) int32, entries (B, 1) int64 and subject (B, NOTES) int32 of ours, bars
+    (B, 1) int32, each only where such rules hold.
     """
 
     def __init__(self, vocab: Vocab, ruleset: RuleSet):
@@ -132,9 +134,8 @@ class Rules:
             if not 0 <= token < len(vocab):
                 raise ValueError(f"bias: id {token}; expected 0 to {len(vocab) - 1}")
             bias[token] += offset
-        self._bias = mx.array([bias])  # (1, V)
+        self._bias = bias  # (V,)
         self._tables: dict[Context, tuple] = {}
-        self._durations = frozenset(vocab.family("Dur_").values())
         kept = {"place": ruleset.grammar, "register": ruleset.grammar, "memory": bool(self._upstream),
                 "lanes": bool(self._motion) or answers, "entries": answers, "subject": answers,
                 "bars": ruleset.eos == "length"}
@@ -166,8 +167,7 @@ class Rules:
         fact = lane_facts(self.vocab, row.context)[token]
         entries, subject = row.entries, row.subject
         if asks_for_answers(row.context):
-            entries, subject = advance_answers_row(entries, subject, token, row.lanes, fact,
-                                                   token in self._durations)
+            entries, subject = advance_answers_row(entries, subject, token, row.lanes, fact)
         return RowState(row.context, move & 0xFFFF, advance_register(row.register, move),
                         advance_soft_row(row.memory, token, self.vocab),
                         advance_lanes_row(row.lanes, fact), entries, subject,
@@ -193,7 +193,7 @@ class Rules:
                 "register": lambda: mx.array([[row.register] for row in rows], dtype=mx.int64),
                 "memory": lambda: mx.array([row.memory for row in rows], dtype=mx.int64),
                 "lanes": lambda: mx.array([row.lanes for row in rows], dtype=mx.int32),
-                "entries": lambda: mx.array([row.entries for row in rows], dtype=mx.int32),
+                "entries": lambda: mx.array([[row.entries] for row in rows], dtype=mx.int64),
                 "subject": lambda: mx.array([row.subject for row in rows], dtype=mx.int32),
                 "bars": lambda: mx.array([[row.bars] for row in rows], dtype=mx.int32)}
         return tuple(make[name]() for name in self._parts)
@@ -201,10 +201,10 @@ class Rules:
     def read_state(self, state: tuple[mx.array, ...], context: Context, row: int = 0) -> RowState:
         """A row of arrays as plain integers; a part that no rule kept stands at its beginning."""
         kept = {name: array[row].tolist() for name, array in zip(self._parts, state, strict=True)}
-        for name in ("register", "bars"):
+        for name in ("register", "entries", "bars"):
             if name in kept:
                 (kept[name],) = kept[name]
-        for name in ("memory", "lanes", "entries", "subject"):
+        for name in ("memory", "lanes", "subject"):
             if name in kept:
                 kept[name] = tuple(kept[name])
         return replace(self.begin(context), **kept)
@@ -216,10 +216,10 @@ class Rules:
         if context not in self._tables:
             base = context.for_tables()
             parts = self.make_arrays(base)[1:] if base != context else self._make_parts(context)
-            bias = self._bias
+            bias = np.array([self._bias], dtype=np.float32)  # (1, V)
             if "character" in self.ruleset.soft:
-                bias = bias + mx.array([character_bias(self.vocab, context)])
-            self._tables[context] = (bias, *parts)
+                bias += character_bias(self.vocab, context)
+            self._tables[context] = (mx.array(bias), *parts)
         return self._tables[context]
 
     def _make_parts(self, context: Context) -> tuple:
@@ -241,7 +241,7 @@ class Rules:
         if self._motion:
             allowed = apply_motion(allowed, held["lanes"], LaneTables(*tables["lanes"]))
         if tables.get("entries"):
-            allowed = apply_answers(allowed, held["entries"], held["subject"], held["lanes"],
+            allowed = apply_answers(allowed, held["entries"], held["subject"],
                                     AnswerTables(*tables["entries"]))
         if "bars" in held:
             allowed = apply_length(allowed, held["bars"], held["place"], LengthTables(*tables["bars"]))
@@ -267,7 +267,8 @@ class Rules:
             held["memory"] = advance_soft(held["memory"], ids, SoftTables(*tables["memory"]))
         if tables.get("entries"):
             held["entries"], held["subject"] = advance_answers(
-                held["entries"], held["subject"], ids, held["lanes"], AnswerTables(*tables["entries"]))
+                held["entries"], held["subject"], ids, held["lanes"], LaneTables(*tables["lanes"]).facts,
+                AnswerTables(*tables["entries"]))
         if "lanes" in held:
             held["lanes"] = advance_lanes(held["lanes"], ids, LaneTables(*tables["lanes"]))
         if "bars" in held:

@@ -47,6 +47,7 @@ _MOST_NOTES = 4
 class SoftTables(NamedTuple):
     """What upstream's rules do, by what is remembered, for one context and one set of rules."""
 
+    ids: mx.array  # (1, V) int32: 0, 1, 2, ...
     facts: mx.array  # (V,) int32: voice 0 (none) to 4, octave + 1 (0: none), sign + 1, kind; 3, 4, 2, 3 bits
     pending: mx.array  # (512, V) float16: -inf where the range forbids
     situation: mx.array  # (1024, V) float32: the offsets and bans of all rules but range, repeat and pattern
@@ -131,7 +132,8 @@ def _situations(vocab: Vocab, context: Context, rules: frozenset[str]) -> np.nda
 def make_soft_tables(vocab: Vocab, context: Context,
                      rules: frozenset[str] = frozenset(UPSTREAM_RULES)) -> SoftTables:
     pending = _outside(vocab, context) if "range" in rules else np.zeros((1 << _PENDING_BITS, len(vocab)))
-    return SoftTables(mx.array(_facts(vocab), dtype=mx.int32), mx.array(pending, dtype=mx.float16),
+    return SoftTables(mx.array([list(range(len(vocab)))], dtype=mx.int32),
+                      mx.array(_facts(vocab), dtype=mx.int32), mx.array(pending, dtype=mx.float16),
                       mx.array(_situations(vocab, context, rules), dtype=mx.float32),
                       mx.array(-1.0 if "repeat" in rules else 0.0),
                       mx.array(-2.0 if "pattern" in rules else 0.0))
@@ -140,7 +142,7 @@ def make_soft_tables(vocab: Vocab, context: Context,
 def apply_soft(logits: mx.array, memory: mx.array, tables: SoftTables) -> mx.array:
     """(B, V) logits and (B, 2) int64 memory -> (B, V) with the rules of the tables applied."""
     recent, state = memory[:, :1], memory[:, 1]
-    ids = mx.arange(logits.shape[-1])[None]
+    ids = tables.ids
     pending = mx.take(tables.pending, state & (1 << _PENDING_BITS) - 1, axis=0)
     row = state >> _WARM & (1 << _SITUATION_BITS) - 1 | state >> _ENOUGH << _SITUATION_BITS
     logits = logits + pending + mx.take(tables.situation, row, axis=0)

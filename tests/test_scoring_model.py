@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import corruptions
+from bench.adversaries import TypicalFakes
 from mlxgen.music.piece import Note, Piece
 from mlxgen.scoring import calibration
-from mlxgen.scoring.boundary import find_seams
+from mlxgen.scoring.boundary import find_seams, seam_and_lines
 from mlxgen.scoring.event_model import CHORDS, count_chords, harmony_of_pairs, make_dense
 from mlxgen.scoring.events import make_events
 from mlxgen.scoring.fingerprint import chord_changes, long_prints, short_prints
@@ -193,6 +194,17 @@ def test_planted_seams_stand_out_from_the_other_bar_lines():
     assert np.mean(ranks) > 0.75
 
 
+def test_a_seam_is_told_from_the_bar_lines_of_the_music_behind_it():
+    whole, seam = long_chorale(), 5 * BAR
+    head, tail = whole.between(0, seam), whole.between(seam, whole.length_ticks)
+    at_seam, lines = seam_and_lines(make_music(tail, head, last=False, seam_ticks=seam))
+    foreign, others = seam_and_lines(make_music(tail.transposed(6), head, last=False, seam_ticks=seam))
+    assert foreign > at_seam + 0.5
+    assert len(lines) == len(others) == tail.length_bars - 1
+    alone, inside = seam_and_lines(make_music(tail, last=False))
+    assert alone is None and len(inside) == len(lines)
+
+
 def test_fingerprints_know_a_piece_in_any_key_and_no_other():
     for prints in (long_prints, short_prints):
         here, ticks = prints(chord_changes(make_texture(CHORALE)))
@@ -286,6 +298,14 @@ def test_music_put_together_from_training_pieces_is_told():
     turns, whole = (METRICS[name].function(music).value for name in ("recombination", "originality"))
     assert turns > 0.3 > 0.1 > METRICS["recombination"].function(make_music(patched)).value
     assert whole < turns
+
+
+def test_a_chain_of_known_steps_is_not_fresh():
+    pieces = [CHORALE, long_chorale()]
+    fresh, fakes = METRICS["freshness"].function, TypicalFakes(pieces, tries=3)
+    reference, random = learnt(*pieces), np.random.default_rng(0)
+    chains = [fresh(make_music(fakes(long_chorale(), random), reference=reference)).value for _ in range(4)]
+    assert max(chains) < fresh(make_music(long_chorale())).value - 1
 
 
 def test_a_reference_without_an_array_is_refused_by_name():

@@ -148,6 +148,14 @@ def seam(music: Music) -> Measure:
     return Measure(value, 1, ticks[at], None, np.array([value]))
 
 
+def seam_and_lines(music: Music) -> tuple[float | None, np.ndarray]:
+    """The seam's score (None without a context, or where no event crosses it) and the (L,) scores of the bar
+    lines inside the music."""
+    ticks, scores = seam_scores(music)
+    at = np.flatnonzero(ticks == music.texture.seam_ticks) if music.texture.has_context else ()
+    return (float(scores[at[0]]) if len(at) else None), scores[ticks > music.texture.seam_ticks]
+
+
 def worst_bar_line(music: Music) -> Measure:
     """The least natural bar line inside the music, less what the worst of that many real bar lines scores.
     -5..20.

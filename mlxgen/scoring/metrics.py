@@ -159,7 +159,7 @@ METRICS: dict[str, Metric] = {
     "modulation": _style(STRUCTURE, structure.modulation, "high"),
     "cadences": _style(STRUCTURE, structure.cadences),
     "harmonic rhythm": _style(STRUCTURE, structure.harmonic_rhythm),
-    "freshness": Metric(STRUCTURE, structure.freshness, side="low", weight=2.6),
+    "freshness": Metric(STRUCTURE, structure.freshness, side="low", weight=8, usual_nats=1.0),
     "wandering": Metric(STRUCTURE, structure.wandering, weight=1.8),
     "chord variety": _style(STRUCTURE, structure.chord_variety, "low"),
     "repetition": Metric(

@@ -264,6 +264,18 @@ def test_too_typical_is_as_suspect_as_too_wild():
     assert values[6] == pytest.approx(values[7], abs=1e-3)
 
 
+def test_a_seam_that_stands_out_of_the_candidates_own_bar_lines_costs():
+    lines = [-1.0, -0.5, 0.0, 0.5]
+    seams = [None, -2.0, 0.1, 0.5, 1.5]
+    rows = with_values([{**row(number, 0.5, 0.5), "seam": seam, "bar_lines": lines}
+                        for number, seam in enumerate(seams)])
+    values = [one["value"] for one in rows]
+    assert values[0] == values[1] == values[2] > values[3] > values[4]
+    unlike = with_values([{**row(number, 0.5, 0.5), "seam": 1.5, "bar_lines": [line + 2 for line in lines]}
+                          for number in range(2)])
+    assert unlike[0]["value"] == values[0]  # among such lines that seam is one like others
+
+
 def test_a_closing_chunk_prefers_a_cadence_and_an_open_one_does_not():
     rows = with_values([row(0, 0.9, 0.5), row(1, 0.4, 0.5, "PAC", 1.0), row(2, 0.4, 0.5, "IAC", 0.3)])
     closing = Step(1, 0, G_MAJOR, closing=True, last=True)

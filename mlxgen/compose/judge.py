@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mlxgen.compose.ending import Cadence, encode_bars, find_cadences, hold_chord
 from mlxgen.compose.plan import CADENCE_DENSITIES, Section
 from mlxgen.compose.steps import ENDING_ROOM_BARS, ENDING_SLACK_BARS, Step, early_bars
@@ -18,10 +20,16 @@ from mlxgen.compose.stitch import Part, bar_count, bar_openings, cut_last_bar, s
 from mlxgen.music.piece import Piece
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.candidates import Candidate
-from mlxgen.scoring.score import score
+from mlxgen.scoring.boundary import seam_and_lines
+from mlxgen.scoring.music import make_music
+from mlxgen.scoring.score import score_music
 
 SURPRISAL_WEIGHT = 0.25   # of a candidate's worth; the rest is the score of its notes
 CADENCE_WEIGHT = 0.15     # how much the density of cadences counts in a section that asks for one
+# A seam is to be a bar line like others: what it scores above three of four of the candidates' own bar lines
+# costs that much of a candidate's worth. Replayed on 60 choices among 8: seams against the picked candidates'
+# other bar lines AUC .53 -> .49, their mean score .707 -> .702.
+SEAM_WEIGHT, SEAM_QUANTILE = 0.3, 0.75
 
 
 @dataclass(frozen=True)
@@ -112,19 +120,20 @@ def _closeness(judgement: Judgement, bars: int):
 
 
 def judge(judgement: Judgement, takes: Sequence[Take]) -> list[dict]:
-    """A row for each take: number, value, score, dimensions, surprisal, tokens, bars, cadence, findings.
-
-    Surprisal counts on both sides: music more typical than what the model draws is as suspect as wild music.
-    """
+    """A row for each take: number, score, dimensions, seam and bar lines, surprisal, tokens, bars, cadence,
+    findings."""
     last = judgement.step.last and judgement.step.closing
     rows = []
     for take in takes:
         piece = judgement.piece(take.ids)
-        result = score(piece, judgement.context, last=last, surprisal=take.nats,
-                       seam_ticks=judgement.seam_ticks if judgement.context else None)
+        music = make_music(piece, judgement.context, last=last, surprisal=take.nats,
+                           seam_ticks=judgement.seam_ticks if judgement.context else None)
+        result = score_music(music)
+        seam, lines = seam_and_lines(music)
         rows.append({
             "number": take.number, "score": _figure(result.composite),
             "dimensions": {name: _figure(value) for name, value in result.dimensions.items()},
+            "seam": None if seam is None else _figure(seam), "bar_lines": [_figure(line) for line in lines],
             "surprisal": _figure(statistics.fmean(take.nats)), "tokens": take.drawn,
             "bars": bar_count(take.ids, judgement.vocab), "ended": take.ended,
             "cadence": take.cadence.kind if take.cadence else "",
@@ -137,9 +146,15 @@ def judge(judgement: Judgement, takes: Sequence[Take]) -> list[dict]:
 
 
 def with_values(rows: Sequence[dict]) -> list[dict]:
-    """The rows of all candidates, each with `typicality` and the `value` it is picked by."""
+    """The rows of all candidates, each with `typicality` and the `value` it is picked by.
+
+    Surprisal counts on both sides: music more typical than what the model draws is as suspect as wild music.
+    A seam costs what it stands out of the bar lines that the candidates write themselves.
+    """
     if not rows:
         return []
+    lines = [line for row in rows for line in row.get("bar_lines", ())]
+    usual_line = float(np.quantile(lines, SEAM_QUANTILE)) if lines else 0.0
     middle = statistics.median(row["surprisal"] for row in rows)
     spread = statistics.median(abs(row["surprisal"] - middle) for row in rows) * 1.4826 + 0.02
     valued = []
@@ -147,6 +162,8 @@ def with_values(rows: Sequence[dict]) -> list[dict]:
         typical = math.exp(-((row["surprisal"] - middle) / spread) ** 2 / 8)
         value = (1 - SURPRISAL_WEIGHT) * row["score"] + SURPRISAL_WEIGHT * typical
         value *= 1 - CADENCE_WEIGHT * (1 - row["density"])
+        if row.get("seam") is not None:  # there is none in a first chunk, or where nothing crosses it
+            value *= math.exp(-SEAM_WEIGHT * max(0.0, row["seam"] - usual_line))
         valued.append({**row, "typicality": _figure(typical), "value": _figure(value)})
     return valued
 

@@ -12,6 +12,8 @@ from mlxgen.music.piece import Note, Piece
 from mlxgen.music.theory import Key
 from mlxgen.scoring.completeness import home_key
 from mlxgen.scoring.music import make_music
+from mlxgen.scoring.report import COPY_SHARE
+from mlxgen.scoring.statistics import originality
 
 FRAME_TICKS = 120
 LONGEST_NOTES = 1500    # of the other corpora: a whole quartet movement takes as long as twenty chorales
@@ -46,7 +48,8 @@ def read_chorales(path: Path) -> dict[str, list[Piece]]:
 class Corpus:
     """Pieces below `folder`, read when they are first asked for: chorales by split, and unless `quick` the
     held-out pieces of the recipe's other families by name. Those need the folder's scores, and music21's
-    corpus where that package is installed."""
+    corpus where that package is installed. A movement in both may be held out in one and for training in the
+    other: what the scorer knows for a copy is left out."""
 
     def __init__(self, folder: Path, quick: bool = False):
         self.folder = folder
@@ -64,7 +67,13 @@ class Corpus:
         for sample in split_corpus(list(entries(self.folder, held_out))):
             if sample.split == "test" and sample.family and 40 <= sample.piece.note_count <= LONGEST_NOTES:
                 pieces[FAMILIES[sample.family]].append(sample.piece)
-        return {name: thinned(every) for name, every in pieces.items()}
+        return {name: thinned([piece for piece in every if not stands_in_training(piece)])
+                for name, every in pieces.items()}
+
+
+def stands_in_training(piece: Piece) -> bool:
+    """Whether most long spans of a piece stand in training pieces; see mlxgen.scoring.fingerprint."""
+    return originality(make_music(piece)).value >= COPY_SHARE
 
 
 def thinned(pieces: list[Piece]) -> list[Piece]:

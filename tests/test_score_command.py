@@ -57,6 +57,7 @@ def test_the_table_names_the_composite_the_dimensions_and_the_worst_places(files
     assert all(name in text for name in DIMENSIONS)
     assert re.search(r"bar \d+, voices \d and \d, beat [\d.]+: parallel fifths \(", text)
     assert "more: --findings" in text
+    assert "training pieces" not in text
     assert "bar" not in run(files[1], "--findings", 0).stdout.split("composite")[1].split("and")[0]
 
 

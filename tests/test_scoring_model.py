@@ -4,6 +4,7 @@ fingerprints."""
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from bench import corruptions
 from bench.adversaries import TypicalFakes
+from bench.score_corpus import stands_in_training
 from mlxgen.music.piece import Note, Piece
 from mlxgen.scoring import calibration
 from mlxgen.scoring.boundary import find_seams, seam_and_lines
@@ -24,6 +26,8 @@ from mlxgen.scoring.keys import local_keys
 from mlxgen.scoring.metrics import METRICS
 from mlxgen.scoring.music import make_music
 from mlxgen.scoring.reference import Reference, load_reference
+from mlxgen.scoring.report import copy_note
+from mlxgen.scoring.score import score
 from mlxgen.scoring.texture import make_texture, tactus
 from mlxgen.scoring.theme import diatonic
 from mlxgen.scoring.wrong_notes import FEATURES as NOTE_FEATURES
@@ -285,6 +289,19 @@ def test_a_copy_of_training_music_is_told():
     original = METRICS["originality"].function
     assert original(make_music(CHORALE)).value < 0.2
     assert original(make_music(CHORALE, reference=learnt(CHORALE))).value == 1.0
+
+
+def test_a_copy_is_told_in_words_and_left_out_of_the_bench(monkeypatch):
+    own = score(CHORALE)
+    assert copy_note(CHORALE, own) == "" and not stands_in_training(CHORALE)
+    reference = learnt(CHORALE)
+    monkeypatch.setattr("mlxgen.scoring.music.load_reference", lambda: reference)
+    copied = score(CHORALE)
+    note = copy_note(CHORALE, copied)
+    assert note.startswith("100%") and "judged as a copy" in note
+    without = float(re.search(r"(\d\.\d\d) without", note)[1])
+    assert copied.composite < without and without >= round(own.composite, 2)
+    assert stands_in_training(CHORALE)
 
 
 def test_music_put_together_from_training_pieces_is_told():

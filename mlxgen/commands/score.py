@@ -68,7 +68,14 @@ def _print_table(name: str, piece, result, limit: int) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mlxgen.scoring.report import EXPLANATIONS, explained, family_name, most_costly, worst_metrics
+    from mlxgen.scoring.report import (
+        EXPLANATIONS,
+        copy_note,
+        explained,
+        family_name,
+        most_costly,
+        worst_metrics,
+    )
 
     console = Console(highlight=False)
     wide = console.width >= 110
@@ -88,6 +95,8 @@ def _print_table(name: str, piece, result, limit: int) -> None:
         table.add_row(dimension, f"{value:.2f}", worst_metrics(result, dimension), *asks)
     table.add_row("[bold]composite[/]", f"[bold]{result.composite:.2f}[/]", "")
     console.print(table)
+    if note := copy_note(piece, result):
+        console.print(f"  {note}", soft_wrap=True, markup=False)
     for finding in most_costly(result, limit):
         voices = " and ".join(map(str, finding.voices))
         where = f"bar {finding.bar}" + (

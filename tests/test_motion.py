@@ -10,9 +10,10 @@ import pytest
 from tiny import make_vocab
 
 from mlxgen.music.decode import decode
+from mlxgen.music.encode import pitch_ids
 from mlxgen.music.prompt import LENGTH_BARS, Conditioning, make_prompt
 from mlxgen.music.theory import Key, beat_ticks
-from mlxgen.sampling import character, motion
+from mlxgen.sampling import character, length, motion
 from mlxgen.sampling.rules import SOFT_RULES, UPSTREAM_RULES, RuleSet, make_rules, soft_rules
 
 IDS = 1500
@@ -129,7 +130,7 @@ def test_length_bounds_hold(word):
     most = LENGTH_BARS[word]
     fewest = 1 if word == "short" else LENGTH_BARS["short"] + 1
     prompt = prompt_of("invention", (2, 4), Key(0, "major"), vocab, length_bars=most)
-    for offset, low, high in ((50.0, fewest, fewest), (-6.0, most, most + 8)):
+    for offset, low, high in ((50.0, fewest, fewest), (-6.0, most - most // 4, most + 12)):
         bias = (*in_chords(vocab, (2, 4)), (vocab["EOS"], offset))
         rules = make_rules(vocab, RuleSet(eos="length", bias=bias))
         rows, _ = walk(rules, prompt, 40 * most, (1, 2), peak=1.0)
@@ -139,11 +140,53 @@ def test_length_bounds_hold(word):
             assert low <= bars <= high, (offset, bars)
 
 
+@pytest.mark.parametrize("kind", ["scale_degree", "absolute"])
+def test_an_end_is_wanted_on_a_close_alone(kind):
+    """A chorale of at most 16 bars, at bar 14: 5-1 in the bass under the leading tone against others."""
+    vocab = make_vocab(kind)
+    rules, plain = (make_rules(vocab, RuleSet(eos=eos)) for eos in ("length", "allow"))
+    prompt = prompt_of("chorale", (4, 4), Key(2, "minor"), vocab, length_bars=16)
+    bars = [vocab["BAR"], vocab["BEAT_1"]] * 13  # and the one of the prompt
+
+    def chord(pitches):
+        return [token for voice, pitch in enumerate(pitches, start=1)
+                for token in (vocab[f"VOICE_{voice}"], *pitch_ids(pitch, Key(2, "minor"), vocab),
+                              vocab["Dur_480"])]
+
+    def pushed(ids):
+        (row,) = rules.scan([*prompt, *ids])
+        zeros, arrays = mx.zeros((1, len(vocab))), rules.make_arrays(row.context)
+        with_rule = rules.apply(zeros, rules.make_state([row]), arrays)
+        without = plain.apply(zeros, plain.make_state([row]), plain.make_arrays(row.context))
+        return {vocab.name(token): value for token, value in enumerate((with_rule - without)[0].tolist())
+                if value and value == value}
+
+    def end(before, last, beats=2):
+        held = [vocab["TimeShift_480"], vocab[f"BEAT_{beats + 1}"]]
+        gap = [name for beat in range(2, beats + 1) for name in ("TimeShift_480", f"BEAT_{beat}")]
+        return pushed([*bars, *(vocab[name] for name in gap), *chord(before), *held, *chord(last)])["EOS"]
+
+    tonic, dominant = (74, 69, 65, 50), (73, 69, 64, 45)
+    pressed = 3 * length.PRESS / 5
+    assert end(dominant, tonic) == pytest.approx(pressed)
+    assert end((73, 67, 64, 52), (74, 69, 66, 50)) == pytest.approx(pressed)  # from 2, home in major
+    for before, last in ((dominant, (74, 69, 65, 53)), (dominant, (70, 65, 62, 46)),
+                         ((74, 67, 62, 43), tonic), ((74, 69, 65, 45), tonic)):
+        assert end(before, last) == length.UNFIT
+    assert end(dominant, tonic, beats=1) == length.UNFIT  # a weak beat
+    drawn = pushed([*bars, *chord(tonic), vocab["TimeShift_480"], vocab["BEAT_2"], *chord(dominant),
+                    vocab["TimeShift_480"], vocab["BEAT_3"], *chord(tonic)[:-4], vocab["VOICE_4"],
+                    *([vocab["OCT_4"]] if kind == "scale_degree" else [])])
+    wanted = {"DEG_1"} if kind == "scale_degree" else {"Pitch_38", "Pitch_50", "Pitch_62"}
+    assert {name for name, value in drawn.items() if value == length.HOME} == wanted
+
+
 def test_no_length_in_the_prompt_is_no_limit():
     vocab = make_vocab()
     prompt = [token for token in prompt_of("chorale", (4, 4), Key(0, "major"), vocab)
               if not vocab.name(token).startswith("LENGTH_")]
-    names = "VOICE_4 OCT_4 DEG_1 Dur_480"
+    names = ("VOICE_4 OCT_4 DEG_5 Dur_480 TimeShift_480 BEAT_2 TimeShift_480 BEAT_3 "
+             "VOICE_4 OCT_4 DEG_1 Dur_480")
     ids = [*prompt, *([vocab["BAR"], vocab["BEAT_1"]] * 500), *(vocab[name] for name in names.split())]
     for eos in ("allow", "length"):
         rules = make_rules(vocab, RuleSet(eos=eos))
@@ -178,3 +221,15 @@ def test_character_moves_voices_and_accidentals_where_the_words_are_unusual():
     accidentals = 2 * character.ACCIDENTAL_STEP
     assert moved(chromaticism="high") == {"SHARP": accidentals, "FLAT": accidentals}
     assert moved(texture="mixed") == {f"VOICE_{number}": -character.VOICE_STEP for number in range(1, 5)}
+
+
+def test_pace_is_a_fugue_s():
+    vocab = make_vocab()
+    plain, rules = (make_rules(vocab, RuleSet(soft=soft)) for soft in ((), ("pace",)))
+    for form, moved in (("chorale", {}), ("fugue", character.PACES["fugue"])):
+        (row,) = rules.scan(prompt_of(form, (4, 4), Key(0, "major"), vocab))
+        values = (rules.make_arrays(row.context)[0] - plain.make_arrays(row.context)[0])[0].tolist()
+        found = {vocab.name(token): value for token, value in enumerate(values) if value == value and value}
+        voices = {f"VOICE_{number}": moved["VOICE"] for number in range(1, 5) if moved}
+        lengths = {name: value for name, value in moved.items() if name != "VOICE"}
+        assert found == pytest.approx({**voices, **lengths})

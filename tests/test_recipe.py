@@ -17,7 +17,7 @@ from mlxgen.music.theory import Key
 from weights.recipe.content import ContentIndex, shingles
 from weights.recipe.corpus import choose_held_out, select
 from weights.recipe.data import IGNORED, CropSampler, Transposer, load_pieces
-from weights.recipe.labels import measure_labels
+from weights.recipe.labels import imitation, measure_labels
 from weights.recipe.readers import read_kern, read_musicxml
 from weights.recipe.sections import estimate_key, rescaled, split_score
 from weights.recipe.sources import folded, voices_of_frames
@@ -230,6 +230,9 @@ def test_labels_move_with_what_they_name():
     )
     assert measure_labels(canon(960))[0]["imitation"] == "high"
     assert measure_labels(canon(0))[1]["imitation"] < measure_labels(canon(960))[1]["imitation"]
+    pulse = Piece([[Note(i * 480, 480, pitch) for i in range(16)] for pitch in (64, 60)])
+    assert imitation(pulse) > 1 and imitation(pulse, least_moves=3) == 0
+    assert imitation(canon(960), least_moves=3) == imitation(canon(960))
     seconds = Piece([[Note(i * 480, 480, 61) for i in range(8)], [Note(i * 480, 480, 60) for i in range(8)]])
     thirds = Piece([[Note(i * 480, 480, 64) for i in range(8)], [Note(i * 480, 480, 60) for i in range(8)]])
     assert measure_labels(seconds)[0]["harmonic_tension"] == "high"

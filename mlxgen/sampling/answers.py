@@ -51,7 +51,7 @@ class AnswerTables(NamedTuple):
     places: mx.array  # (1, NOTES + 3) int32: 0, 1, 2, ...
     looked_at: mx.array  # (1, 2) int32: places of the coming note and of the one just sung, less the count
     calls: mx.array  # (256, V) logits, by what is asked of each voice, two bits a voice
-    spellings: mx.array  # (256, V) logits for what spells a pitch, more for its accidental; then without octave
+    spellings: mx.array  # (256, V) logits for what spells a pitch; then the same without its octave
 
 
 def asks_for_answers(context: Context) -> bool:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from math import gcd
 
 import numpy as np
@@ -48,6 +49,7 @@ class Grammar:
 
     gates: np.ndarray  # (S, V) int16
     gates_ask: np.ndarray  # (S, V) int16: EOS only where a piece ends well
+    stress: np.ndarray  # (S,) int32: 1 on the first and the middle beat of a bar, 2 in the beat before one
     moves: np.ndarray  # (S, V) int64, see pack_move
     start: int
     unit_ticks: int
@@ -223,13 +225,17 @@ class _Builder:
             for position in range(self.clock.bar):
                 self._allow_events(layer, position)
                 self._allow_notes(layer, position)
-        ask = self.gates.copy()
+        ask, stress = self.gates.copy(), np.zeros(len(self.gates), dtype=np.int32)
+        beats = {0, *([self.clock.bar // 2] if self.clock.beats % 2 == 0 else [])}
         good = [self.at(self.layers - 1, position, "after", 1 if self.context.sequential else self.voices)
-                for position in {0, *([self.clock.bar // 2] if self.clock.beats % 2 == 0 else [])}]
+                for position in beats]
+        for layer, position, place in product(range(self.layers), range(self.clock.bar), self.places):
+            comes = (position // self.clock.beat + 1) * self.clock.beat % self.clock.bar
+            stress[self.at(layer, position, *place)] = (position in beats) + 2 * (comes in beats)
         ask[:, self.ids.eos] = 0
         ends = [*good, *(self.control(layer, "end") for layer in range(self.layers))]
         ask[ends, self.ids.eos] = ALWAYS
-        return Grammar(self.gates, ask, self.moves, self.control(0, "start"), self.unit_ticks)
+        return Grammar(self.gates, ask, stress, self.moves, self.control(0, "start"), self.unit_ticks)
 
     def _allow(self, state: int, *tokens: int | None, gate: int = ALWAYS) -> None:
         self.gates[state, [token for token in tokens if token is not None]] = gate

@@ -1,36 +1,109 @@
-"""Pieces as long as their prompt says: bars are counted, ends come neither too early nor far too late."""
+"""Pieces as long as their prompt says, that end where music ends.
+
+Bars are counted: an end comes neither before the fewest bars nor long after the most. And it comes on a
+close: the tonic chord over its root, on the first or the middle beat of a bar, from a dominant (the bass on 5
+with or without the leading tone, on 7 or on 2 with it). When three quarters of the bars are written such an
+end is pressed for, and dominants are drawn to it; any other end is unlikely until the piece is far too long.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import mlx.core as mx
+import numpy as np
 
+from mlxgen.music.encode import pitch_ids
+from mlxgen.music.theory import degree_to_pitch
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
-from mlxgen.sampling.grammar import Grammar
+from mlxgen.sampling.grammar import MAX_VOICES, Grammar
+from mlxgen.sampling.motion import BEFORE, PITCH, WRITTEN
 
-PRESS = 2.0  # logits for every bar from the last that the prompt allows
+UNFIT = -6.0  # logits: an end that is no close
+PRESS = 12.0  # for a close in the last bar that the prompt allows; the pressure begins with the last quarter
+HOME, TOWARDS = 5.0, 1.5  # for the tonic chord there, where a dominant was before; for a dominant in time
+LATE_BARS, LATE_PRESS = 4, 2.0  # so many bars after the last any end on a strong beat will do, more every bar
+# What the voices add up to: how many sing outside the tonic chord (the lowest: not its root); how many left
+# the leading tone, how many something that is not the dominant's; whether the lowest is being written,
+# whether it left 5, whether 7 or 2.
+LEADING, OUTSIDE, BASS, FIFTH, STEP = 8, 64, 512, 1024, 2048
 
 
 class LengthTables(NamedTuple):
     end: mx.array  # (1, V) bool: EOS
     bar: mx.array  # the id of BAR
     fewest: mx.array  # bars
-    most: mx.array
-    ends_well: mx.array  # (S,) 1.0 in the grammar's states in which a piece may end well, else 0.0
+    early: mx.array  # from which a close is pressed for
+    late: mx.array
+    slope: mx.array  # logits a bar
+    stress: mx.array  # (S,) int32: Grammar.stress, and 4 where a piece may end well
+    arrives: mx.array  # (512,) int32: what a voice adds by the pitch it sings, 128 pitches a voice
+    leaves: mx.array  # the same by the pitch that it sang before
+    voices: mx.array  # (1, 4) int32: where a voice's pitches begin
+    bass: mx.array  # (1, 4) int32: BASS for the lowest, 0 for the others
+    home: mx.array  # (2, V) logits for the tones of the tonic chord, for an upper voice and for the lowest
+    towards: mx.array  # the same for a dominant
 
 
 def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> LengthTables:
     fewest, most = context.length_bars
-    end = vocab["EOS"]
-    return LengthTables(mx.arange(len(vocab))[None] == end, mx.array(vocab["BAR"], dtype=mx.int32),
-                        mx.array(fewest, dtype=mx.int32), mx.array(most, dtype=mx.int32),
-                        mx.array((grammar.gates_ask[:, end] != 0).astype("float32")))
+    early, end = most - most // 4, vocab["EOS"]
+    bars = (mx.array(number, dtype=mx.int32) for number in (fewest, early, most + LATE_BARS))
+    lowest = min(context.voice_count(vocab), MAX_VOICES) - 1
+    arrives, leaves = _roles(context, lowest)
+    return LengthTables(mx.array(np.arange(len(vocab))[None] == end), mx.array(vocab["BAR"], dtype=mx.int32),
+                        *bars, mx.array(PRESS / (most - early + 1)),
+                        mx.array(grammar.stress + 4 * (grammar.gates_ask[:, end] != 0), dtype=mx.int32),
+                        mx.array(arrives), mx.array(leaves),
+                        mx.array(np.arange(0, len(arrives), PITCH + 1, dtype=np.int32)[None]),
+                        mx.array(BASS * (np.arange(MAX_VOICES) == lowest)[None], dtype=mx.int32),
+                        mx.array(HOME * _tones(vocab, context, (1, 3, 5), 1)),
+                        mx.array(TOWARDS * _tones(vocab, context, (5, 7, 2), 5)))
 
 
-def apply_length(logits: mx.array, bars: mx.array, place: mx.array, tables: LengthTables) -> mx.array:
-    """(B, V) logits, (B, 1) bars begun and (B,) grammar states -> (B, V): EOS banned, free or pressed."""
-    over = mx.maximum(bars - tables.most + 1, 0) * PRESS
-    push = mx.where(bars < tables.fewest, -mx.inf, over * mx.take(tables.ends_well, place)[:, None])
-    return logits + mx.where(tables.end, push, 0.0)
+def _roles(context: Context, lowest: int) -> tuple[np.ndarray, np.ndarray]:
+    degree = (np.arange(PITCH + 1) - context.key.root) % 12
+    third = (4,) if context.key.mode == "major" else (3, 4)  # a piece in minor may close in major
+    arrives = np.tile(~np.isin(degree, (0, 7, *third)), (MAX_VOICES, 1)).astype(np.int32)
+    leaves = np.tile(LEADING * (degree == 11) + OUTSIDE * ~np.isin(degree, (7, 2, 5, 10)), (MAX_VOICES, 1))
+    arrives[:, 0] = leaves[:, 0] = 0  # a voice that has not sung
+    arrives[lowest] = degree != 0
+    arrives[lowest, 0] = 1
+    leaves[lowest] += FIFTH * (degree == 7) + STEP * np.isin(degree, (11, 2))
+    return arrives.reshape(-1), leaves.reshape(-1).astype(np.int32)
+
+
+def _tones(vocab: Vocab, context: Context, chord: tuple[int, ...], bass: int) -> np.ndarray:
+    """(2, V): 1 for what spells a degree of the chord in an upper voice, or the one for the lowest."""
+    tones = np.zeros((2, len(vocab)), dtype=np.float32)
+    for row, degrees in enumerate((chord, (bass,))):
+        for degree in degrees:
+            sign = int(degree == 7 and context.key.mode == "minor")
+            for octave in range(9):
+                pitch = degree_to_pitch(octave, degree, sign, context.key)
+                if vocab.min_pitch <= pitch <= vocab.max_pitch:
+                    ids = pitch_ids(pitch, context.key, vocab)
+                    tones[row, [token for token in ids if token not in vocab.family("OCT_").values()]] = 1.0
+    return tones
+
+
+def apply_length(logits: mx.array, bars: mx.array, place: mx.array, lanes: mx.array,
+                 tables: LengthTables) -> mx.array:
+    """(B, V) logits, (B, 1) bars begun, (B,) grammar states, (B, 4) lanes -> (B, V)."""
+    stress = mx.take(tables.stress, place)[:, None]  # (B, 1)
+    now, before = (lanes & PITCH) + tables.voices, (lanes >> BEFORE & PITCH) + tables.voices
+    added = mx.take(tables.arrives, now) + mx.take(tables.leaves, before) + (lanes >> WRITTEN) * tables.bass
+    found = mx.sum(added, axis=1, keepdims=True)
+    leading, outside = (found & OUTSIDE - LEADING) > 0, (found & BASS - OUTSIDE) > 0
+    dominant = mx.where(leading, found >= FIFTH, (found >= FIFTH) & (found < STEP) & ~outside)
+    close = dominant & (stress > 3) & ((found & LEADING - 1) == 0)
+    pressed = tables.slope * mx.maximum(bars - tables.early + 1, 0)
+    late = mx.where(stress > 3, LATE_PRESS, 0.0) * mx.maximum(bars - tables.late + 1, 0)
+    push = mx.where(close, pressed, mx.where(bars < tables.late, UNFIT, late))
+    push = mx.where(tables.end, mx.where(bars < tables.fewest, -mx.inf, push), 0.0)
+    lowest = (found & BASS) != 0
+    home = mx.where(lowest, tables.home[1:], tables.home[:1])
+    towards = mx.where(lowest, tables.towards[1:], tables.towards[:1])
+    bent = mx.where(dominant & ((stress & 1) != 0), home, mx.where((stress & 2) != 0, towards, 0.0))
+    return logits + push + mx.where(bars >= tables.early, bent, 0.0)

@@ -31,7 +31,7 @@ PERFECT = (0, 7)  # semitones within the octave
 
 # a lane: pitch (7 bits, 0: none yet), pitch before (7), pitch being spelled (8), voice being written (1)
 BEFORE, SPELLED, WRITTEN = 7, 14, 22
-_PITCH, _SPELLED = 127, 255
+PITCH, _SPELLED = 127, 255
 START_LANES = (0,) * MAX_VOICES
 
 # what an id does: voice number (3 bits), flags, and from bit 8 the semitones that it adds, with their sign
@@ -81,7 +81,7 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
 def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.array:
     """(B, V) logits and (B, 4) lanes -> (B, V), biased where a degree makes parallels or keeps harmony."""
     lanes = lanes[:, :, None]  # (B, 4, 1)
-    now, before, written = lanes & _PITCH, lanes >> BEFORE & _PITCH, lanes >> WRITTEN
+    now, before, written = lanes & PITCH, lanes >> BEFORE & PITCH, lanes >> WRITTEN
     own = mx.max(before * written, axis=1, keepdims=True)  # (B, 1, 1)
     distance = mx.abs(own - before) % 12
     moved = (own > 0) & (before > 0) & (now != before)
@@ -97,11 +97,11 @@ def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.ar
 def advance_lanes(lanes: mx.array, ids: mx.array, tables: LaneTables) -> mx.array:
     """(B, 4) lanes after one more id a row; ids (B, 1)."""
     fact = mx.take(tables.facts, ids)
-    now, before = lanes & _PITCH, lanes >> BEFORE & _PITCH
+    now, before = lanes & PITCH, lanes >> BEFORE & PITCH
     spelled, written = lanes >> SPELLED & _SPELLED, lanes >> WRITTEN
     voice, semitones, sings = fact & VOICE, fact >> SEMITONES, (fact & SINGS) != 0
     written = mx.where(voice > 0, (tables.numbers == voice).astype(mx.int32), written)
-    sung = mx.clip(spelled + semitones, 1, _PITCH)
+    sung = mx.clip(spelled + semitones, 1, PITCH)
     spelled = mx.where((fact & OPENS) != 0, 0, spelled) + mx.where(sings, 0, semitones)
     before = mx.where((fact & SHIFTS) != 0, now, before)
     now = mx.where(sings & (written != 0), sung, now)
@@ -113,14 +113,14 @@ def advance_lanes_row(lanes: tuple[int, ...], fact: int) -> tuple[int, ...]:
     voice, semitones = fact & VOICE, fact >> SEMITONES
     new = []
     for number, lane in enumerate(lanes, start=1):
-        now, before = lane & _PITCH, lane >> BEFORE & _PITCH
+        now, before = lane & PITCH, lane >> BEFORE & PITCH
         spelled, written = lane >> SPELLED & _SPELLED, lane >> WRITTEN
         if voice:
             written = int(number == voice)
         if fact & SHIFTS:
             before = now
         if fact & SINGS and written:
-            now = min(max(spelled + semitones, 1), _PITCH)
+            now = min(max(spelled + semitones, 1), PITCH)
         if fact & OPENS:
             spelled = 0
         if not fact & SINGS:

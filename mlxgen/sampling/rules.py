@@ -23,7 +23,7 @@ from mlxgen.sampling.answers import (
     asks_for_answers,
     make_answer_tables,
 )
-from mlxgen.sampling.character import character_bias
+from mlxgen.sampling.character import character_bias, pace_bias
 from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
 from mlxgen.sampling.length import LengthTables, apply_length, make_length_tables
@@ -50,7 +50,7 @@ from mlxgen.sampling.soft import (
 
 EOS_POLICIES = ("allow", "mask", "ask", "length")
 EOS_ASK_BIAS = 8.0  # logits: an end that may come, comes
-OUR_RULES = (*MOTION_RULES, "answers", "character")
+OUR_RULES = (*MOTION_RULES, "answers", "character", "pace")
 SOFT_RULES = (*UPSTREAM_RULES, *OUR_RULES)
 # what may stand for several names
 RULE_GROUPS = {"none": frozenset(), "upstream": frozenset(UPSTREAM_RULES), "ours": frozenset(OUR_RULES),
@@ -76,7 +76,7 @@ class RuleSet:
     pitches are those of each voice. soft: names out of SOFT_RULES.
     eos: "allow" an end after any note; "mask" it for ever; "ask" for one: it is pressed for, and comes
     with the lowest voice on the first or the middle beat of a bar; "length": none before the fewest bars of
-    the prompt's LENGTH_, and from its most bars on it is pressed for, more with every bar.
+    the prompt's LENGTH_, hardly one that is no close, and a close is pressed for in the last quarter of them.
     bias: (id, offset) pairs added to the logits; another bias compiles nothing anew.
     """
 
@@ -136,9 +136,10 @@ class Rules:
             bias[token] += offset
         self._bias = bias  # (V,)
         self._tables: dict[Context, tuple] = {}
+        counts = ruleset.eos == "length"
         kept = {"place": ruleset.grammar, "register": ruleset.grammar, "memory": bool(self._upstream),
-                "lanes": bool(self._motion) or answers, "entries": answers, "subject": answers,
-                "bars": ruleset.eos == "length"}
+                "lanes": bool(self._motion) or answers or counts, "entries": answers, "subject": answers,
+                "bars": counts}
         self._parts = tuple(name for name, needed in kept.items() if needed)
 
     @property
@@ -217,8 +218,9 @@ class Rules:
             base = context.for_tables()
             parts = self.make_arrays(base)[1:] if base != context else self._make_parts(context)
             bias = np.array([self._bias], dtype=np.float32)  # (1, V)
-            if "character" in self.ruleset.soft:
-                bias += character_bias(self.vocab, context)
+            for name, offsets in (("character", character_bias), ("pace", pace_bias)):
+                if name in self.ruleset.soft:
+                    bias += offsets(self.vocab, context)
             self._tables[context] = (mx.array(bias), *parts)
         return self._tables[context]
 
@@ -244,7 +246,8 @@ class Rules:
             allowed = apply_answers(allowed, held["entries"], held["subject"],
                                     AnswerTables(*tables["entries"]))
         if "bars" in held:
-            allowed = apply_length(allowed, held["bars"], held["place"], LengthTables(*tables["bars"]))
+            allowed = apply_length(allowed, held["bars"], held["place"], held["lanes"],
+                                   LengthTables(*tables["bars"]))
         if "place" in held:
             gates = mx.take(tables["place"], held["place"], axis=0)  # (B, V)
             allowed = mx.where(pass_gates(gates, held["register"]), allowed, -mx.inf)

@@ -1,10 +1,11 @@
 """Does each word of the prompt move what it names? Two levels a control, all else equal.
 
 The property that a level should raise is measured on pieces of both; Cohen's d of the second level over the
-first with a bootstrap interval. Labels are measured as the corpus was labelled. Style and form have no
-number of their own: the property is how much nearer a piece is to real music of the second level than to
-real music of the first. A meter's bars add up by the grammar, so its property is the pulse that is heard:
-how alike the attacks are three beats apart rather than four.
+first with a bootstrap interval. Labels are measured as the corpus was labelled (imitation without repeated
+notes, which swamp it in quartets). Style and form have no number of their own: the property is how much
+nearer a piece is to real music of the second level than to real music of the first. A meter's bars add up by
+the grammar, so its property is the pulse that is heard: how alike the attacks are three beats apart rather
+than four.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mlxgen.music.theory import TICKS_PER_QUARTER
 from .corpus import read_rows
 from .distances import RealMusic
 from .generation import Order, generate_to, pieces_of
-from .labels import LABELS
+from .labels import LABELS, MOTIF_INTERVALS, imitation
 from .samples import row_piece
 
 REAL_PIECES = 60
@@ -77,12 +78,16 @@ def nearness(low: str, high: str) -> Callable[[Real], Measure]:
     return make
 
 
+def moving_imitation(piece: Piece) -> float:
+    """Answered motifs that move in half of their intervals: repeated notes, a quartet's pulse, are none."""
+    return imitation(piece, least_moves=MOTIF_INTERVALS // 2)
+
+
 def label(form: str, field: str, bars: int = BARS, max_tokens: int = 700) -> Control:
     """The lowest word of a label against the highest."""
     low, _, high = LABELS[field].words
-    return Control(
-        (form, {field: low}), (form, {field: high}), lambda real: LABELS[field].measure, max_tokens, bars
-    )
+    measure = moving_imitation if field == "imitation" else LABELS[field].measure
+    return Control((form, {field: low}), (form, {field: high}), lambda real: measure, max_tokens, bars)
 
 
 # The form of each is one that has the words of that control in the training corpus.

@@ -39,10 +39,11 @@ def synchrony(piece: Piece) -> float:
     return sum(len(own) for own in slots) / (len(active) * len(slots)) if active else 0.0
 
 
-def imitation(piece: Piece) -> float:
+def imitation(piece: Piece, least_moves: int = 0) -> float:
     """Motifs of six melodic intervals answered in another voice a quarter or more away, per note.
 
-    An answer may differ by a semitone in one interval (a tonal answer).
+    An answer may differ by a semitone in one interval (a tonal answer). `least_moves`: intervals of a motif
+    that are no unison; with 0, as the labels count, any voice that repeats a note answers any other.
     """
     tables: list[dict[tuple[int, ...], list[int]]] = []
     for voice in piece.voices:
@@ -50,7 +51,8 @@ def imitation(piece: Piece) -> float:
         intervals = [right.pitch - left.pitch for left, right in itertools.pairwise(voice)]
         for start in range(len(intervals) - MOTIF_INTERVALS + 1):
             motif = tuple(intervals[start : start + MOTIF_INTERVALS])
-            table.setdefault(motif, []).append(voice[start].start_ticks)
+            if MOTIF_INTERVALS - motif.count(0) >= least_moves:
+                table.setdefault(motif, []).append(voice[start].start_ticks)
         tables.append(table)
     answers = 0
     for index, table in enumerate(tables):

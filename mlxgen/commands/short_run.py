@@ -52,7 +52,7 @@ def at_length(settings: ChainSettings, max_tokens: int | None, room: int) -> Cha
     """
     fewest, most = length_range(settings.conditioning.length_bars)
     a_bar = settings.tokens_per_bar()
-    tokens = max_tokens or min(room, int(a_bar * (most + 1 if most else 2 * fewest)))
+    tokens = max_tokens or min(room, int(a_bar * (most + 4 if most else 2 * fewest)))
     return replace(settings, chunk_tokens=tokens, timely=fewest * a_bar <= tokens)
 
 

@@ -23,7 +23,7 @@ from mlxgen.sampling.motion import BEFORE, PITCH, WRITTEN
 UNFIT = -6.0  # logits: an end that is no close
 PRESS = 12.0  # for a close in the last bar that the prompt allows; the pressure begins with the last quarter
 HOME, TOWARDS = 5.0, 1.5  # for the tonic chord there, where a dominant was before; for a dominant in time
-LATE_BARS, LATE_PRESS = 4, 2.0  # so many bars after the last any end on a strong beat will do, more every bar
+LATE_BARS, LATE_PRESS = 2, 3.0  # so many bars after the last any end on a strong beat will do, more every bar
 # What the voices add up to: how many sing outside the tonic chord (the lowest: not its root); how many left
 # the leading tone, how many something that is not the dominant's; whether the lowest is being written,
 # whether it left 5, whether 7 or 2.

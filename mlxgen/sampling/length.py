@@ -18,7 +18,7 @@ from mlxgen.music.theory import degree_to_pitch
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.grammar import MAX_VOICES, Grammar
-from mlxgen.sampling.motion import BEFORE, PITCH, WRITTEN
+from mlxgen.sampling.motion import BEFORE, PITCH, SPELLED, WRITTEN
 
 UNFIT = -6.0  # logits: an end that is no close
 PRESS = 12.0  # for a close in the last bar that the prompt allows; the pressure begins with the last quarter
@@ -38,12 +38,10 @@ class LengthTables(NamedTuple):
     late: mx.array
     slope: mx.array  # logits a bar
     stress: mx.array  # (S,) int32: Grammar.stress, and 4 where a piece may end well
-    arrives: mx.array  # (512,) int32: what a voice adds by the pitch it sings, 128 pitches a voice
-    leaves: mx.array  # the same by the pitch that it sang before
-    voices: mx.array  # (1, 4) int32: where a voice's pitches begin
+    roles: mx.array  # (4 * 128 * 128,) int32: what a voice adds, by the pitches that it sang before and sings
+    voices: mx.array  # (1, 4) int32: where a voice's begin
     bass: mx.array  # (1, 4) int32: BASS for the lowest, 0 for the others
-    home: mx.array  # (2, V) logits for the tones of the tonic chord, for an upper voice and for the lowest
-    towards: mx.array  # the same for a dominant
+    bent: mx.array  # (6, V) logits: none, to the tonic chord, to a dominant; of an upper voice, of the lowest
 
 
 def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> LengthTables:
@@ -51,27 +49,27 @@ def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> Leng
     early, end = most - most // 4, vocab["EOS"]
     bars = (mx.array(number, dtype=mx.int32) for number in (fewest, early, most + LATE_BARS))
     lowest = min(context.voice_count(vocab), MAX_VOICES) - 1
-    arrives, leaves = _roles(context, lowest)
+    none = np.zeros((2, len(vocab)))
+    bent = [none, HOME * _tones(vocab, context, (1, 3, 5), 1), TOWARDS * _tones(vocab, context, (5, 7, 2), 5)]
     return LengthTables(mx.array(np.arange(len(vocab))[None] == end), mx.array(vocab["BAR"], dtype=mx.int32),
                         *bars, mx.array(PRESS / (most - early + 1)),
                         mx.array(grammar.stress + 4 * (grammar.gates_ask[:, end] != 0), dtype=mx.int32),
-                        mx.array(arrives), mx.array(leaves),
-                        mx.array(np.arange(0, len(arrives), PITCH + 1, dtype=np.int32)[None]),
+                        mx.array(_roles(context, lowest)),
+                        mx.array(np.arange(MAX_VOICES)[None] << 2 * BEFORE, dtype=mx.int32),
                         mx.array(BASS * (np.arange(MAX_VOICES) == lowest)[None], dtype=mx.int32),
-                        mx.array(HOME * _tones(vocab, context, (1, 3, 5), 1)),
-                        mx.array(TOWARDS * _tones(vocab, context, (5, 7, 2), 5)))
+                        mx.array(np.concatenate(bent), dtype=mx.float32))
 
 
-def _roles(context: Context, lowest: int) -> tuple[np.ndarray, np.ndarray]:
+def _roles(context: Context, lowest: int) -> np.ndarray:
     degree = (np.arange(PITCH + 1) - context.key.root) % 12
     third = (4,) if context.key.mode == "major" else (3, 4)  # a piece in minor may close in major
     arrives = np.tile(~np.isin(degree, (0, 7, *third)), (MAX_VOICES, 1)).astype(np.int32)
     leaves = np.tile(LEADING * (degree == 11) + OUTSIDE * ~np.isin(degree, (7, 2, 5, 10)), (MAX_VOICES, 1))
-    arrives[:, 0] = leaves[:, 0] = 0  # a voice that has not sung
     arrives[lowest] = degree != 0
-    arrives[lowest, 0] = 1
     leaves[lowest] += FIFTH * (degree == 7) + STEP * np.isin(degree, (11, 2))
-    return arrives.reshape(-1), leaves.reshape(-1).astype(np.int32)
+    arrives[:, 0] = leaves[:, 0] = 0  # a voice that has not sung
+    arrives[lowest, 0] = 1
+    return (leaves[:, :, None] + arrives[:, None]).reshape(-1).astype(np.int32)
 
 
 def _tones(vocab: Vocab, context: Context, chord: tuple[int, ...], bass: int) -> np.ndarray:
@@ -92,9 +90,8 @@ def apply_length(logits: mx.array, bars: mx.array, place: mx.array, lanes: mx.ar
                  tables: LengthTables) -> mx.array:
     """(B, V) logits, (B, 1) bars begun, (B,) grammar states, (B, 4) lanes -> (B, V)."""
     stress = mx.take(tables.stress, place)[:, None]  # (B, 1)
-    now, before = (lanes & PITCH) + tables.voices, (lanes >> BEFORE & PITCH) + tables.voices
-    added = mx.take(tables.arrives, now) + mx.take(tables.leaves, before) + (lanes >> WRITTEN) * tables.bass
-    found = mx.sum(added, axis=1, keepdims=True)
+    added = mx.take(tables.roles, lanes & (1 << SPELLED) - 1 | tables.voices)
+    found = mx.sum(added + (lanes >> WRITTEN) * tables.bass, axis=1, keepdims=True)
     leading, outside = (found & OUTSIDE - LEADING) > 0, (found & BASS - OUTSIDE) > 0
     dominant = mx.where(leading, found >= FIFTH, (found >= FIFTH) & (found < STEP) & ~outside)
     close = dominant & (stress > 3) & ((found & LEADING - 1) == 0)
@@ -102,8 +99,6 @@ def apply_length(logits: mx.array, bars: mx.array, place: mx.array, lanes: mx.ar
     late = mx.where(stress > 3, LATE_PRESS, 0.0) * mx.maximum(bars - tables.late + 1, 0)
     push = mx.where(close, pressed, mx.where(bars < tables.late, UNFIT, late))
     push = mx.where(tables.end, mx.where(bars < tables.fewest, -mx.inf, push), 0.0)
-    lowest = (found & BASS) != 0
-    home = mx.where(lowest, tables.home[1:], tables.home[:1])
-    towards = mx.where(lowest, tables.towards[1:], tables.towards[:1])
-    bent = mx.where(dominant & ((stress & 1) != 0), home, mx.where((stress & 2) != 0, towards, 0.0))
-    return logits + push + mx.where(bars >= tables.early, bent, 0.0)
+    way = mx.where(dominant & ((stress & 1) != 0), 1, mx.where((stress & 2) != 0, 2, 0))
+    row = mx.where(bars >= tables.early, 2 * way + mx.where((found & BASS) != 0, 1, 0), 0)
+    return logits + push + mx.take(tables.bent, row.squeeze(-1), axis=0)

@@ -198,6 +198,17 @@ def test_planted_seams_stand_out_from_the_other_bar_lines():
     assert np.mean(ranks) > 0.75
 
 
+def test_a_bar_in_another_key_is_the_odd_one():
+    whole, odd_bar = long_chorale(), METRICS["odd bar"].function
+    usual, hits = odd_bar(make_music(whole)).value, 0
+    for number in range(2, 8):
+        bars = corruptions.sections(whole)
+        bars[number] = bars[number].transposed(1)
+        found = odd_bar(make_music(corruptions.joined(bars, BAR)))
+        hits += found.value > usual + 0.3 and found.ticks.tolist() == [number * BAR]
+    assert hits >= 5
+
+
 def test_a_seam_is_told_from_the_bar_lines_of_the_music_behind_it():
     whole, seam = long_chorale(), 5 * BAR
     head, tail = whole.between(0, seam), whole.between(seam, whole.length_ticks)

@@ -174,6 +174,21 @@ def worst_bar_line(music: Music) -> Measure:
     return Measure(value, 1, ticks[worst], None, scores[worst])
 
 
+def odd_bar(music: Music) -> Measure:
+    """The bar that fits its neighbours least: mean score of the two lines around it, less what the worst of
+    that many real bar lines scores. -5..20. One bar in another key has a seam on both sides."""
+    ticks, scores = seam_scores(music)
+    inside = ticks > music.texture.seam_ticks
+    ticks, scores = ticks[inside], scores[inside]
+    if len(ticks) < 3:
+        return NOTHING
+    offset, slope = music.reference.worst_line[music.family]
+    around = (scores[1:] + scores[:-1]) / 2
+    at = int(around.argmax())
+    value = float(around[at]) - offset - slope * np.log(len(ticks))
+    return Measure(value, 1, ticks[at : at + 1], None, around[at : at + 1])
+
+
 def mean_bar_line(music: Music) -> Measure:
     """Mean seam score of all bar lines inside the music: shuffled bars make every line a seam. -1..5."""
     ticks, scores = seam_scores(music)

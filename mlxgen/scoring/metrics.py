@@ -158,6 +158,9 @@ METRICS: dict[str, Metric] = {
     ),
     "modulation": _style(STRUCTURE, structure.modulation, "high"),
     "cadences": _style(STRUCTURE, structure.cadences),
+    "flat leading notes": _count(
+        STRUCTURE, structure.flat_leading_notes, "the leading note of a cadence is not raised", 5
+    ),
     "harmonic rhythm": _style(STRUCTURE, structure.harmonic_rhythm),
     "freshness": Metric(STRUCTURE, structure.freshness, side="low", weight=8, usual_nats=1.0),
     "wandering": Metric(STRUCTURE, structure.wandering, weight=1.8),
@@ -171,7 +174,10 @@ METRICS: dict[str, Metric] = {
         BOUNDARY, boundary.seam, side="high", scope="seam", weight=3, detail="the seam is audible"
     ),
     "worst bar line": Metric(
-        BOUNDARY, boundary.worst_bar_line, side="high", weight=3.4, detail="the music seems cut here"
+        BOUNDARY, boundary.worst_bar_line, side="high", weight=2.5, detail="the music seems cut here"
+    ),
+    "odd bar": Metric(
+        BOUNDARY, boundary.odd_bar, side="high", weight=4, detail="this bar fits neither neighbour"
     ),
     "bar lines": Metric(BOUNDARY, boundary.mean_bar_line, weight=STYLE_WEIGHT),
     "register drift": _style(CONTINUITY, continuity.register_drift, weight=1.4),

@@ -91,6 +91,24 @@ def cadences(music: Music) -> Measure:
     return Measure(len(held), int(texture.beat_new.sum()), texture.onset[held])
 
 
+def flat_leading_notes(music: Music) -> Measure:
+    """Roots reached from a whole tone below while the bass falls a fifth (or rises a fourth) onto them, per
+    root so reached from below by step: cadences whose leading note is not raised. 0..1; chorales .08.
+
+    No key is asked: music whose leading notes are lowered is heard in another one.
+    """
+    texture = music.texture
+    low = texture.lowest
+    if texture.slice_count < 2:
+        return NOTHING
+    fall = (low[1:] - low[:-1]) % 12 == 5
+    at = np.flatnonzero(fall & (low[1:] != SILENT) & (low[:-1] != SILENT) & texture.new[1:]) + 1
+    root = texture.pitch[at] % 12 == low[at, None] % 12
+    step = np.where(root, texture.moved[at], 0)
+    flat, raised = (step == 2).any(axis=1), (step == 1).any(axis=1)
+    return Measure(int(flat.sum()), int((flat | raised).sum()), texture.onset[at[flat]])
+
+
 def harmonic_rhythm(music: Music) -> Measure:
     """Share of beats whose set of pitch classes differs from the last beat's. 0..1."""
     code = music.events["harmony"]

@@ -42,6 +42,27 @@ def half_astray(piece: Piece, random: Random) -> Piece:
     return _moved(piece, int(random.choice((-3, -2, -1, 1, 2, 3, 6))), lambda note: note.start_ticks >= half)
 
 
+def one_bar_astray(piece: Piece, random: Random) -> Piece:
+    """A bar that is neither first nor last, transposed by up to a minor third."""
+    bar = int(random.integers(1, max(piece.length_bars - 1, 2)))
+    semitones = int(random.choice((-3, -2, -1, 1, 2, 3)))
+    return _moved(piece, semitones, lambda note: note.start_ticks // piece.bar_ticks == bar)
+
+
+def leading_notes_lowered(piece: Piece, random: Random) -> Piece:
+    """Every leading note of the piece's key a semitone down."""
+    return _moved(piece, -1, lambda note: (note.pitch - piece.key.root) % 12 == 11)
+
+
+def accidentals_removed(piece: Piece, random: Random) -> Piece:
+    """Every note outside the piece's scale to the degree below it, or else the one above."""
+    scale = [(piece.key.root + step) % 12 for step in SCALES[piece.key.mode]]
+    lowered = _moved(
+        piece, -1, lambda note: note.pitch % 12 not in scale and (note.pitch - 1) % 12 in scale
+    )
+    return _moved(lowered, 1, lambda note: note.pitch % 12 not in scale)
+
+
 def make_scale_jitter(share: float) -> Callable[[Piece, Random], Piece]:
     """Each note, with probability `share`, to the next degree up or down of the piece's scale."""
 

@@ -68,5 +68,8 @@ ROWS = {
     "notes left out 5 %": Row(_alone(faults.make_left_out(0.05)), None, (STATISTICS,)),
     "last chord astray": Row(_alone(faults.last_chord_astray), None, (COMPLETENESS,)),
     "last two bars astray": Row(_alone(faults.last_bars_astray), None, (COMPLETENESS, STRUCTURE, BOUNDARY)),
+    "one bar astray": Row(_alone(faults.one_bar_astray), None, (BOUNDARY,)),
+    "leading notes lowered": Row(_alone(faults.leading_notes_lowered), None, (STRUCTURE,)),
+    "accidentals removed": Row(_alone(faults.accidentals_removed), None, (STRUCTURE,)),
     "second half astray": Row(_alone(faults.half_astray), None, (STRUCTURE, BOUNDARY)),
 }

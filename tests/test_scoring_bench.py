@@ -16,6 +16,8 @@ from bench.score_corpus import piece_of_frames
 from bench.score_parts import Parts
 from bench.score_rows import ROWS
 from bench.score_statistics import auc, bootstrap, spearman, variance_shares
+from mlxgen.music.piece import Note, Piece
+from mlxgen.music.theory import Key
 from mlxgen.scoring.metrics import DIMENSIONS
 from mlxgen.scoring.score import score
 
@@ -90,6 +92,31 @@ def test_faults_are_planted_where_they_say():
         for voice in limping.voices
         for left, right in pairwise(voice)
     )
+
+
+def test_one_bar_is_moved_and_no_other():
+    whole = long_chorale()
+    odd = faults.one_bar_astray(whole, random())
+    moved = [
+        (left.start_ticks // BAR, right.pitch - left.pitch)
+        for own, new in zip(whole.voices, odd.voices, strict=True)
+        for left, right in zip(own, new, strict=True)
+        if left != right
+    ]
+    assert len(set(moved)) == 1 and 0 < moved[0][0] < whole.length_bars - 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "wanted"),
+    [
+        (faults.leading_notes_lowered, [67, 69, 64, 61, 70]),
+        (faults.accidentals_removed, [67, 69, 64, 60, 69]),
+    ],
+)
+def test_notes_outside_the_scale_are_changed_and_no_others(fault, wanted):
+    voices = [[Note(480 * at, 480, pitch) for at, pitch in enumerate((68, 69, 64, 61, 70))]]
+    (voice,) = fault(Piece(voices, Key.parse("A minor")), random()).voices
+    assert [note.pitch for note in voice] == wanted
 
 
 def test_corruptions_spoil_what_they_say():

@@ -15,6 +15,7 @@ from mlxgen.music.piece import Note, Piece
 from mlxgen.music.prompt import Conditioning, make_prefix
 from mlxgen.music.theory import Key
 from weights.recipe.content import ContentIndex, shingles
+from weights.recipe.controls import answered_entries
 from weights.recipe.corpus import choose_held_out, select
 from weights.recipe.data import IGNORED, CropSampler, Transposer, load_pieces
 from weights.recipe.labels import imitation, measure_labels
@@ -233,6 +234,9 @@ def test_labels_move_with_what_they_name():
     pulse = Piece([[Note(i * 480, 480, pitch) for i in range(16)] for pitch in (64, 60)])
     assert imitation(pulse) > 1 and imitation(pulse, least_moves=3) == 0
     assert imitation(canon(960), least_moves=3) == imitation(canon(960))
+    assert answered_entries(canon(960)) == 1
+    leader, other = canon(960).voices[0], make_chorale(1).voices[0]
+    assert answered_entries(Piece([leader, other])) < 0.5 and answered_entries(Piece([leader, []])) == 0
     seconds = Piece([[Note(i * 480, 480, 61) for i in range(8)], [Note(i * 480, 480, 60) for i in range(8)]])
     thirds = Piece([[Note(i * 480, 480, 64) for i in range(8)], [Note(i * 480, 480, 60) for i in range(8)]])
     assert measure_labels(seconds)[0]["harmonic_tension"] == "high"

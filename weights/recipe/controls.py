@@ -29,6 +29,7 @@ REAL_PIECES = 60
 TEMPERATURE, MIN_P, SOFT_RULES = 0.8, 0.03, "ours"  # of all forms alike, so that controls can be compared
 BARS = 8
 WHOLE_TOKENS = 2600
+ENTRY_NOTES = 10
 NEUTRAL = {
     "texture": "mixed",
     "imitation": "low",
@@ -83,6 +84,18 @@ def moving_imitation(piece: Piece) -> float:
     return imitation(piece, least_moves=MOTIF_INTERVALS // 2)
 
 
+def answered_entries(piece: Piece) -> float:
+    """Share of the melodic intervals of the voices' first notes that are the first voice's, a semitone aside.
+
+    In sixteenths any scale answers any other six intervals long; an exposition is told by how voices enter.
+    """
+    begun = sorted((voice for voice in piece.voices if len(voice) >= ENTRY_NOTES), key=lambda voice: voice[0])
+    lines = [np.diff([note.pitch for note in voice[:ENTRY_NOTES]]) for voice in begun]
+    if len(lines) < 2:
+        return 0.0
+    return float(np.mean([np.abs(line - lines[0]) <= 1 for line in lines[1:]]))
+
+
 def label(form: str, field: str, bars: int = BARS, max_tokens: int = 700) -> Control:
     """The lowest word of a label against the highest."""
     low, _, high = LABELS[field].words
@@ -109,6 +122,8 @@ CONTROLS: dict[str, Control] = {
         ("quartet", {"meter": (4, 4)}), ("quartet", {"meter": (3, 4)}), lambda real: triple_pulse, bars=12
     ),
     "imitation, fugue": label("fugue", "imitation", bars=12, max_tokens=900),
+    "imitation, fugue entries": label("fugue", "imitation", bars=12, max_tokens=900)._replace(
+        measure=lambda real: answered_entries),
     "imitation, quartet": label("quartet", "imitation", bars=16, max_tokens=1200),
     "harmonic rhythm, motet": label("motet", "harmonic_rhythm"),
 }  # fmt: skip

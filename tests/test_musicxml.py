@@ -116,6 +116,7 @@ def test_rests_never_hide_a_beat(start, length, meter):
         ((36, 43, 57), "", "bass"),
         ((50, 57, 66), "", "treble 8vb"),
         ((55, 60, 65), "Viola", "alto"),
+        ((50, 57, 66), "Violin II", "treble"),
         ((), "", "treble"),
     ],
 )

@@ -14,6 +14,7 @@ from mlxgen.music.theory import Key, Spelling, bar_ticks, beat_count, beat_ticks
 VALUES_TICKS = (60, 120, 180, 240, 360, 480, 720, 960, 1440, 1920, 2880, 3840)
 
 # name: (the lowest and the highest pitch on its staff)
+CLEF_OF_INSTRUMENT = {"violin": "treble", "viola": "alto", "cello": "bass"}
 CLEFS = {"treble": (64, 77), "treble 8vb": (52, 65), "alto": (53, 67), "bass": (43, 57)}
 
 
@@ -108,9 +109,12 @@ def engrave(voice: list[Note], piece: Piece, keys: Sequence[tuple[int, Key]] = (
 
 
 def choose_clef(voice: list[Note], name: str = "") -> str:
-    """The clef that needs the fewest ledger lines; the alto clef only for violas."""
-    if name.lower().startswith("viola"):
-        return "alto"
+    """The clef of the instrument that the voice is named after, else the one that needs the fewest ledger
+    lines.
+    """
+    for instrument, clef in CLEF_OF_INSTRUMENT.items():
+        if name.lower().startswith(instrument):
+            return clef
 
     def outside(clef: str) -> float:
         lowest, highest = CLEFS[clef]

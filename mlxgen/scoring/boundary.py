@@ -153,23 +153,31 @@ def seam_and_lines(music: Music) -> tuple[float | None, np.ndarray]:
     lines inside the music."""
     ticks, scores = seam_scores(music)
     at = np.flatnonzero(ticks == music.texture.seam_ticks) if music.texture.has_context else ()
-    return (float(scores[at[0]]) if len(at) else None), scores[ticks > music.texture.seam_ticks]
+    return (float(scores[at[0]]) if len(at) else None), inner_lines(music)[1]
+
+
+def inner_lines(music: Music) -> tuple[np.ndarray, np.ndarray]:
+    """(L,) ticks and scores of the bar lines inside the music, behind its context."""
+    ticks, scores = seam_scores(music)
+    inside = ticks > music.texture.seam_ticks
+    return ticks[inside], scores[inside]
+
+
+def _beyond_worst(score: float, lines: int, music: Music) -> float:
+    """A score less what the worst of so many real bar lines scores, which grows about as a + b log L (extreme
+    values of a thin tail); a and b are measured."""
+    offset, slope = music.reference.worst_line[music.family]
+    return score - offset - slope * np.log(lines)
 
 
 def worst_bar_line(music: Music) -> Measure:
     """The least natural bar line inside the music, less what the worst of that many real bar lines scores.
     -5..20.
-
-    The worst of L real lines grows about as a + b log L (extreme values of a thin tail); a and b are
-    measured.
     """
-    ticks, scores = seam_scores(music)
-    inside = ticks > music.texture.seam_ticks
-    ticks, scores = ticks[inside], scores[inside]
+    ticks, scores = inner_lines(music)
     if len(ticks) < 2:
         return NOTHING
-    offset, slope = music.reference.worst_line[music.family]
-    value = float(scores.max()) - offset - slope * np.log(len(ticks))
+    value = _beyond_worst(float(scores.max()), len(ticks), music)
     worst = np.argsort(-scores, kind="stable")[:3]
     return Measure(value, 1, ticks[worst], None, scores[worst])
 
@@ -177,23 +185,19 @@ def worst_bar_line(music: Music) -> Measure:
 def odd_bar(music: Music) -> Measure:
     """The bar that fits its neighbours least: mean score of the two lines around it, less what the worst of
     that many real bar lines scores. -5..20. One bar in another key has a seam on both sides."""
-    ticks, scores = seam_scores(music)
-    inside = ticks > music.texture.seam_ticks
-    ticks, scores = ticks[inside], scores[inside]
+    ticks, scores = inner_lines(music)
     if len(ticks) < 3:
         return NOTHING
-    offset, slope = music.reference.worst_line[music.family]
     around = (scores[1:] + scores[:-1]) / 2
     at = int(around.argmax())
-    value = float(around[at]) - offset - slope * np.log(len(ticks))
+    value = _beyond_worst(float(around[at]), len(ticks), music)
     return Measure(value, 1, ticks[at : at + 1], None, around[at : at + 1])
 
 
 def mean_bar_line(music: Music) -> Measure:
     """Mean seam score of all bar lines inside the music: shuffled bars make every line a seam. -1..5."""
-    ticks, scores = seam_scores(music)
-    inside = scores[ticks > music.texture.seam_ticks]
-    return Measure(float(inside.sum()), len(inside))
+    _, scores = inner_lines(music)
+    return Measure(float(scores.sum()), len(scores))
 
 
 def find_seams(piece: Piece) -> tuple[np.ndarray, np.ndarray]:

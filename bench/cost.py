@@ -140,13 +140,14 @@ def count_bytes(folder: Path, element: int, context: int) -> dict:
     """
     ours = Ours(str(folder))
     config = ours.model.config
-    kv_width = config.num_kv_heads * config.head_dim
-    attention = config.embed_dim * (2 * config.embed_dim + 2 * kv_width)
-    attention += 4 * config.embed_dim + 2 * kv_width  # two norms, the biases of q, k, v and out
+    joined = config.embed_dim + 2 * config.num_kv_heads * config.head_dim  # q, k and v
+    attention = (config.embed_dim + 1) * (joined + config.embed_dim) + 2 * config.embed_dim  # with two norms
+    looked_up = config.embed_dim * (joined + 1)  # the first layer reads a row of a table instead
     matrix = config.embed_dim * config.ffn_dim  # of the FFN: two in, of the folder's dtype, one out, float32
     head = config.vocab_size * config.embed_dim
     slot = config.num_layers * config.num_kv_heads * (ours.model.positions.width + config.head_dim)
-    return {"weights": config.num_layers * (4 * attention + (2 * element + 4) * matrix) + 4 * head,
+    weights = config.num_layers * (4 * attention + (2 * element + 4) * matrix)
+    return {"weights": weights + 4 * (head - looked_up),
             "keys_values_read": 4 * context * slot, "keys_values_written": 4 * slot}
 
 

@@ -117,7 +117,7 @@ def test_positions_far_out():
 
 def test_log_probability():
     logprob = apply_log_probability(LOGITS + 7, mx.array([[2]]))
-    assert logprob.tolist() == [pytest.approx(math.log(0.15), abs=1e-5)]
+    assert logprob.tolist() == [[pytest.approx(math.log(0.15), abs=1e-5)]]
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1}, {"temperature": math.nan}, {"top_k": -1},

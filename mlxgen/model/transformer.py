@@ -36,12 +36,12 @@ Attend = Callable[[int, mx.array], mx.array]
 @dataclass(frozen=True)
 class Block:
     """Weights of one layer, made for x @ weight, projections that read the same input joined into one
-    matrix.
+    matrix. The first layer has no norm1, qkv and qkv_bias: see `look_up`.
     """
 
-    norm1: mx.array
-    qkv: mx.array  # (d, (H + 2 Hkv) D), see Model.place
-    qkv_bias: mx.array  # (1, ...): of the shape of the product of a single row
+    norm1: mx.array | None
+    qkv: mx.array | None  # (d, (H + 2 Hkv) D), see Model.place
+    qkv_bias: mx.array | None  # (1, ...): of the shape of the product of a single row
     out: mx.array  # (H Dv, d)
     out_bias: mx.array | None  # None where it is a row of `out`
     norm2: mx.array
@@ -113,10 +113,20 @@ def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, va
 
 def pack_blocks(blocks: list[Block]) -> list[Block]:
     """The same, with the float32 matrices side by side in memory."""
-    names = [name for name in ("qkv", "out", "gate_up", "down")
-             if getattr(blocks[0], name).dtype == mx.float32]
-    packed = iter(pack([getattr(block, name) for block in blocks for name in names]))
-    return [replace(block, **{name: next(packed) for name in names}) for block in blocks]
+    names = [[name for name in ("qkv", "out", "gate_up", "down")
+              if getattr(block, name) is not None and getattr(block, name).dtype == mx.float32]
+             for block in blocks]
+    packed = iter(pack([getattr(block, name) for block, own in zip(blocks, names, strict=True)
+                        for name in own]))
+    return [replace(block, **{name: next(packed) for name in own})
+            for block, own in zip(blocks, names, strict=True)]
+
+
+def look_up(block: Block, embedding: mx.array) -> tuple[mx.array, Block]:
+    """What the first layer's queries, keys and values come from, of every id: (V, (H + 2 Hkv) D), and the
+    layer without it. They depend on the id alone until they are placed, so that a step need not multiply."""
+    table = mx.addmm(block.qkv_bias, mx.fast.rms_norm(embedding, block.norm1, NORM_EPS), block.qkv)
+    return table, replace(block, norm1=None, qkv=None, qkv_bias=None)
 
 
 class Model:
@@ -126,9 +136,9 @@ class Model:
     biases, the FFN has none; the head is the embedding unless weight_tying is off. Query head h reads kv head
     h // (H / Hkv).
 
-    dtype is that of the embedding and of the way into the FFN. Attention, its cache, the way out of the FFN,
-    the residual and the logits are float32 whatever it is: scores of a trained model reach 50, and half a
-    unit in the last place of a float16 key is then 0.02 of a logit (everything in float16: 0.056 off).
+    dtype is that of the way into the FFN. Everything else is float32 whatever it is: scores of a trained
+    model reach 50, and half a unit in the last place of a float16 key is then 0.02 of a logit (everything in
+    float16: 0.056 off).
     """
 
     def __init__(self, config: ModelConfig, weights: dict[str, mx.array], dtype: mx.Dtype = mx.float32,
@@ -149,7 +159,7 @@ class Model:
         self.value_width = max(width, config.head_dim) if self.fused else config.head_dim + 1
         self.ones = config.head_dim if self.value_width > config.head_dim else None  # a column of the values
         self.blank_value = (mx.arange(self.value_width) == config.head_dim).astype(mx.float32)
-        narrow = "ffn.w_gate", "ffn.w1", "embed"
+        narrow = "ffn.w_gate", "ffn.w1"
         weights = {name: value.astype(dtype if any(part in name for part in narrow) else mx.float32)
                    for name, value in weights.items()}
         self.blocks = [make_block(config, weights, i, self.value_width, not self.fused)
@@ -157,7 +167,9 @@ class Model:
         self.norm = weights["ln_final.weight"]
         self.embedding = weights["token_embed.weight"]  # (V, d)
         head = self.embedding if config.weight_tying else weights["head.weight"]
-        self.head = mx.contiguous(head.T.astype(mx.float32))  # (d, V)
+        self.head = mx.contiguous(head.T)  # (d, V)
+        self.first, self.blocks[0] = look_up(self.blocks[0], self.embedding)
+        mx.eval(self.first)  # before the weights that it comes from are let go
         if mx.default_device().type == mx.DeviceType.cpu:
             self.blocks = pack_blocks(self.blocks)
         mx.eval([[part for part in vars(block).values() if part is not None] for block in self.blocks],
@@ -188,9 +200,12 @@ class Model:
         """ids (B, T), or (B,) for one token a row -> (..., d) before the last norm; attention is the
         caller's. streams: the tokens are dealt out to them, where a layer takes them one by one.
         """
-        x = self.embedding[ids].astype(mx.float32)
+        x = self.embedding[ids]
         for layer, block in enumerate(self.blocks):
-            joined = mx.addmm(block.qkv_bias, mx.fast.rms_norm(x, block.norm1, NORM_EPS), block.qkv)
+            if block.qkv is None:
+                joined = self.first[ids]
+            else:
+                joined = mx.addmm(block.qkv_bias, mx.fast.rms_norm(x, block.norm1, NORM_EPS), block.qkv)
             x = mx.addmm(x, attend(layer, joined), block.out)
             if block.out_bias is not None:
                 x = x + block.out_bias
@@ -215,13 +230,12 @@ class Model:
         kv_heads, group, key_width = self.config.num_kv_heads, self.config.heads_per_kv, self.positions.width
         rows = rows[:, None]
         if self.fused:  # queries and keys as heads of one array: a kernel less
-            heads, values = mx.split(joined, [self.config.embed_dim + kv_heads * width], axis=-1)
-            placed = self.positions.place(heads.reshape(*lead, -1, 1, width), rows)
-            placed = placed.reshape(*lead, -1, 1, key_width)
+            heads = joined.reshape(*lead, -1, 1, width)
+            heads, values = mx.split(heads, [kv_heads * (group + 1)], axis=-3)
+            placed = self.positions.place(heads, rows).reshape(*lead, -1, 1, key_width)
             queries, keys = mx.split(placed, [self.config.num_heads], axis=-3)
             if not heads_apart:
                 queries = queries.reshape(*lead, kv_heads, group, key_width).swapaxes(-1, -2)
-            values = values.reshape(*lead, kv_heads, 1, width)
         else:
             heads = joined.reshape(*lead, kv_heads, 1, -1)
             queries, keys, values = mx.split(heads, [group * width, (group + 1) * width], axis=-1)

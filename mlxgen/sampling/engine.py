@@ -172,7 +172,7 @@ class Engine:
             mx.async_eval(following)
         ids, logprobs, state = self._ahead.pop(0)
         # read as they are: another operation on them would queue behind the step enqueued ahead
-        result = StepResult([token for (token,) in ids.tolist()], logprobs.tolist())
+        result = StepResult(*([value for (value,) in column.tolist()] for column in (ids, logprobs)))
         if self._new_kernels:
             remember_kernels()
             self._new_kernels = False
@@ -295,7 +295,7 @@ class Engine:
         return self._noise[1][position - first]
 
     def _body(self, ids: mx.array, state: tuple, position: int) -> tuple[mx.array, mx.array, tuple]:
-        """Feed `ids` (B, 1), draw the ids at `position`: (ids (B, 1), logprobs (B,), rule state)."""
+        """Feed `ids` (B, 1), draw the ids at `position`: (ids (B, 1), logprobs (B, 1), rule state)."""
         held = self.cache.begin_step()
         step = self._step_for(self.cache.shape)
         noise = self._noise_at(position)

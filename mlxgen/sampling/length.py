@@ -37,7 +37,7 @@ class LengthTables(NamedTuple):
     early: mx.array  # from which a close is pressed for
     late: mx.array
     slope: mx.array  # logits a bar
-    stress: mx.array  # (S,) int32: Grammar.stress, and 4 where a piece may end well
+    stress: mx.array  # (S, 1) int32: Grammar.stress, and 4 where a piece may end well
     roles: mx.array  # (4 * 128 * 128,) int32: what a voice adds, by the pitches that it sang before and sings
     voices: mx.array  # (1, 4) int32: where a voice's begin
     bass: mx.array  # (1, 4) int32: BASS for the lowest, 0 for the others
@@ -50,10 +50,11 @@ def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> Leng
     bars = (mx.array(number, dtype=mx.int32) for number in (fewest, early, most + LATE_BARS))
     lowest = min(context.voice_count(vocab), MAX_VOICES) - 1
     none = np.zeros((2, len(vocab)))
+    stress = grammar.stress + 4 * (grammar.gates_ask[:, end] != 0)
     bent = [none, HOME * _tones(vocab, context, (1, 3, 5), 1), TOWARDS * _tones(vocab, context, (5, 7, 2), 5)]
     return LengthTables(mx.array(np.arange(len(vocab))[None] == end), mx.array(vocab["BAR"], dtype=mx.int32),
                         *bars, mx.array(PRESS / (most - early + 1)),
-                        mx.array(grammar.stress + 4 * (grammar.gates_ask[:, end] != 0), dtype=mx.int32),
+                        mx.array(stress[:, None], dtype=mx.int32),
                         mx.array(_roles(context, lowest)),
                         mx.array(np.arange(MAX_VOICES)[None] << 2 * BEFORE, dtype=mx.int32),
                         mx.array(BASS * (np.arange(MAX_VOICES) == lowest)[None], dtype=mx.int32),
@@ -89,7 +90,7 @@ def _tones(vocab: Vocab, context: Context, chord: tuple[int, ...], bass: int) ->
 def apply_length(logits: mx.array, bars: mx.array, place: mx.array, lanes: mx.array,
                  tables: LengthTables) -> mx.array:
     """(B, V) logits, (B, 1) bars begun, (B,) grammar states, (B, 4) lanes -> (B, V)."""
-    stress = mx.take(tables.stress, place)[:, None]  # (B, 1)
+    stress = mx.take(tables.stress, place, axis=0)  # (B, 1)
     added = mx.take(tables.roles, lanes & (1 << SPELLED) - 1 | tables.voices)
     found = mx.sum(added + (lanes >> WRITTEN) * tables.bass, axis=1, keepdims=True)
     leading, outside = (found & OUTSIDE - LEADING) > 0, (found & BASS - OUTSIDE) > 0

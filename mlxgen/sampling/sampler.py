@@ -124,6 +124,6 @@ def draw(logits: mx.array, noise: mx.array, knobs: Knobs) -> mx.array:
 
 
 def apply_log_probability(logits: mx.array, ids: mx.array) -> mx.array:
-    """log softmax of (B, V) logits at (B, 1) ids: (B,) float32."""
+    """log softmax of (B, V) logits at (B, 1) ids: (B, 1) float32."""
     chosen = mx.take_along_axis(logits, ids, axis=-1)
-    return (chosen - mx.logsumexp(logits, axis=-1, keepdims=True)).squeeze(-1)
+    return chosen - mx.logsumexp(logits, axis=-1, keepdims=True)

@@ -12,7 +12,7 @@ def make_step(model, rules: Rules, shape, filters: tuple[bool, bool]) -> Callabl
     """The step as a pure function: feed ids, apply rules and filters, draw, advance the rules.
 
     (ids (B, 1), cache state, rule state, rule arrays, knobs, noise (B, V)) ->
-    (drawn (B, 1), logprobs (B,), rule state, written cache arrays).
+    (drawn (B, 1), logprobs (B, 1), rule state, written cache arrays).
     """
     size = len(rules.vocab)
 

@@ -22,7 +22,14 @@ from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
 from mlxgen.sampling.registers import START_REGISTER, advance_register, advance_registers, pass_gates, passes
 from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet, make_rules
-from mlxgen.sampling.soft import START, advance_soft, advance_soft_row, apply_soft, make_soft_tables
+from mlxgen.sampling.soft import (
+    START,
+    advance_soft,
+    advance_soft_row,
+    apply_soft,
+    make_memory,
+    make_soft_tables,
+)
 
 CONTEXTS = [
     Context(Key(0, "major"), (4, 4), "chorale", 4),
@@ -269,13 +276,13 @@ def test_soft_rules_on_hand_computed_case():
     note = ["OCT_5", "DEG_1", "Dur_240"]
     for name in ["BAR", "BEAT_1", "VOICE_1", *note, "VOICE_2", *note]:
         memory = advance_soft_row(memory, vocab[name], vocab)
-    out = apply_soft(mx.zeros((1, len(vocab))), mx.array([memory], dtype=mx.int64), tables)[0]
+    out = apply_soft(mx.zeros((1, len(vocab))), *make_memory([memory]), tables)[0]
     assert out[vocab["VOICE_1"]].item() == pytest.approx(-0.25)  # two attacks
     assert out[vocab["VOICE_3"]].item() == pytest.approx(1.25)  # two attacks, and it has not sounded
     assert out[vocab["Dur_240"]].item() == -1 and out[vocab["SHARP"]].item() == -1
     assert out[vocab["EOS"]].item() == -np.inf
     alone = make_soft_tables(vocab, Context(form="fugue", voices=4), frozenset({"repeat"}))
-    only = apply_soft(mx.zeros((1, len(vocab))), mx.array([memory], dtype=mx.int64), alone)[0]
+    only = apply_soft(mx.zeros((1, len(vocab))), *make_memory([memory]), alone)[0]
     assert np.flatnonzero(np.array(only)).tolist() == [vocab["Dur_240"]]
 
 
@@ -288,16 +295,16 @@ def test_soft_rules_equal_upstream(shared):
         tables = make_soft_tables(vocab, Context(Key(case["key_root"], case["key_mode"]), form=case["form"],
                                                  voices=case["num_voices"]))
         steps = {step["t"]: step for step in case["steps"]}
-        memory, device = START, mx.array([START], dtype=mx.int64)
+        memory, device = START, make_memory([START])
         for place, token in enumerate(case["tokens"]):
             if place in steps:
-                out = np.array(apply_soft(mx.zeros((1, len(vocab))), device, tables))[0]
+                out = np.array(apply_soft(mx.zeros((1, len(vocab))), *device, tables))[0]
                 assert np.flatnonzero(np.isinf(out)).tolist() == steps[place]["masked"]
                 shifts = {str(i): round(float(out[i]), 4) for i in np.flatnonzero(out) if np.isfinite(out[i])}
                 assert shifts == pytest.approx(steps[place]["delta"], abs=1e-4)
             memory = advance_soft_row(memory, token, vocab)
-            device = advance_soft(device, mx.array([[token]]), tables)
-            assert tuple(device[0].tolist()) == memory
+            device = advance_soft(*device, mx.array([[token]]), tables)
+            assert tuple(part.item() for part in device) == memory
 
 
 @pytest.mark.parametrize("kind", ["scale_degree", "absolute"])

@@ -45,6 +45,7 @@ from mlxgen.sampling.soft import (
     advance_soft,
     advance_soft_row,
     apply_soft,
+    make_memory,
     make_soft_tables,
 )
 
@@ -115,9 +116,9 @@ class Rules:
     """A rule set over one vocabulary.
 
     `arrays` given to `apply` and `advance` are those of `make_arrays`; a state is a tuple of arrays, a row a
-    candidate: place (B,) int32 and register (B, 1) int64 of the grammar, memory (B, 2) int64 of
-    upstream's rules, lanes (B, 4) int32, entries (B, 1) int64 and subject (B, NOTES) int32 of ours, bars
-    (B, 1) int32, each only where such rules hold.
+    candidate: place (B,) int32 and register (B, 1) int64 of the grammar, recent (B, 1) int64 and memory
+    (B, 1) int32 of upstream's rules, lanes (B, 4) int32, entries (B, 1) int64 and subject (B, NOTES) int32 of
+    ours, bars (B, 1) int32, each only where such rules hold.
     """
 
     def __init__(self, vocab: Vocab, ruleset: RuleSet):
@@ -137,7 +138,8 @@ class Rules:
         self._bias = bias  # (V,)
         self._tables: dict[Context, tuple] = {}
         counts = ruleset.eos == "length"
-        kept = {"place": ruleset.grammar, "register": ruleset.grammar, "memory": bool(self._upstream),
+        kept = {"place": ruleset.grammar, "register": ruleset.grammar, "recent": bool(self._upstream),
+                "memory": bool(self._upstream),
                 "lanes": bool(self._motion) or answers or counts, "entries": answers, "subject": answers,
                 "bars": counts}
         self._parts = tuple(name for name, needed in kept.items() if needed)
@@ -192,7 +194,8 @@ class Rules:
         rows = list(rows)
         make = {"place": lambda: mx.array([row.place for row in rows], dtype=mx.int32),
                 "register": lambda: mx.array([[row.register] for row in rows], dtype=mx.int64),
-                "memory": lambda: mx.array([row.memory for row in rows], dtype=mx.int64),
+                "recent": lambda: make_memory([row.memory for row in rows])[0],
+                "memory": lambda: make_memory([row.memory for row in rows])[1],
                 "lanes": lambda: mx.array([row.lanes for row in rows], dtype=mx.int32),
                 "entries": lambda: mx.array([[row.entries] for row in rows], dtype=mx.int64),
                 "subject": lambda: mx.array([row.subject for row in rows], dtype=mx.int32),
@@ -205,9 +208,11 @@ class Rules:
         for name in ("register", "entries", "bars"):
             if name in kept:
                 (kept[name],) = kept[name]
-        for name in ("memory", "lanes", "subject"):
+        for name in ("lanes", "subject"):
             if name in kept:
                 kept[name] = tuple(kept[name])
+        if "recent" in kept:
+            kept["memory"] = (*kept.pop("recent"), *kept["memory"])
         return replace(self.begin(context), **kept)
 
     # on the device
@@ -229,6 +234,7 @@ class Rules:
         ask, answers = self.ruleset.eos == "ask", asks_for_answers(context)
         make = {"place": lambda: mx.array(grammar.gates_ask if ask else grammar.gates),
                 "register": lambda: mx.array(grammar.moves.reshape(-1)),
+                "recent": lambda: (),
                 "memory": lambda: make_soft_tables(self.vocab, context, self._upstream),
                 "lanes": lambda: make_lane_tables(self.vocab, context, self._motion),
                 "entries": lambda: make_answer_tables(self.vocab, context) if answers else (),
@@ -252,7 +258,7 @@ class Rules:
             gates = mx.take(tables["place"], held["place"], axis=0)  # (B, V)
             allowed = mx.where(pass_gates(gates, held["register"]), allowed, -mx.inf)
         if "memory" in held:
-            softened = apply_soft(allowed, held["memory"], SoftTables(*tables["memory"]))
+            softened = apply_soft(allowed, held["recent"], held["memory"], SoftTables(*tables["memory"]))
             if "place" in held:  # what the grammar leaves is never taken away altogether
                 empty = mx.max(softened, axis=-1, keepdims=True) == -mx.inf
                 softened = mx.where(empty, allowed, softened)
@@ -267,7 +273,8 @@ class Rules:
             held["place"] = (move & 0xFFFF).astype(mx.int32).squeeze(-1)
             held["register"] = advance_registers(held["register"], move)
         if "memory" in held:
-            held["memory"] = advance_soft(held["memory"], ids, SoftTables(*tables["memory"]))
+            held["recent"], held["memory"] = advance_soft(held["recent"], held["memory"], ids,
+                                                          SoftTables(*tables["memory"]))
         if tables.get("entries"):
             held["entries"], held["subject"] = advance_answers(
                 held["entries"], held["subject"], ids, held["lanes"], LaneTables(*tables["lanes"]).facts,

@@ -7,6 +7,7 @@ attacks at one instant is taken as the instant itself: no instant that upstream'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -139,14 +140,19 @@ def make_soft_tables(vocab: Vocab, context: Context,
                       mx.array(-2.0 if "pattern" in rules else 0.0))
 
 
-def apply_soft(logits: mx.array, memory: mx.array, tables: SoftTables) -> mx.array:
-    """(B, V) logits and (B, 2) int64 memory -> (B, V) with the rules of the tables applied."""
-    recent, state = memory[:, :1], memory[:, 1]
+def make_memory(rows: Sequence[tuple[int, ...]]) -> tuple[mx.array, mx.array]:
+    """What rows remember, for `apply_soft`: recent (B, 1) int64 and state (B, 1) int32."""
+    return (mx.array([[recent] for recent, _ in rows], dtype=mx.int64),
+            mx.array([[state] for _, state in rows], dtype=mx.int32))
+
+
+def apply_soft(logits: mx.array, recent: mx.array, state: mx.array, tables: SoftTables) -> mx.array:
+    """(B, V) logits and what `make_memory` makes -> (B, V) with the rules of the tables applied."""
     ids = tables.ids
+    warm, state = state >> _WARM & 1, state.squeeze(-1)
     pending = mx.take(tables.pending, state & (1 << _PENDING_BITS) - 1, axis=0)
     row = state >> _WARM & (1 << _SITUATION_BITS) - 1 | state >> _ENOUGH << _SITUATION_BITS
     logits = logits + pending + mx.take(tables.situation, row, axis=0)
-    warm = memory[:, 1:] >> _WARM & 1
     logits = logits + mx.where(ids == (recent & NO_ID), warm * tables.repeat, 0.0)
     half = ID_BITS * RECENT // 2
     again = recent >> half == (recent & (1 << half) - 1)  # of a row without ids too: it then names none
@@ -155,10 +161,10 @@ def apply_soft(logits: mx.array, memory: mx.array, tables: SoftTables) -> mx.arr
     return logits
 
 
-def advance_soft(memory: mx.array, ids: mx.array, tables: SoftTables) -> mx.array:
-    """(B, 2) memory after one more id a row; ids (B, 1)."""
+def advance_soft(recent: mx.array, state: mx.array, ids: mx.array,
+                 tables: SoftTables) -> tuple[mx.array, mx.array]:
+    """Recent and state after one more id a row; ids (B, 1)."""
     fact = mx.take(tables.facts, ids)
-    recent, state = memory[:, :1], memory[:, 1:].astype(mx.int32)
     recent = (recent & (1 << ID_BITS * (RECENT - 1)) - 1) << ID_BITS | ids
     voice, octave, sign, kind = fact & 7, fact >> OCTAVE & 15, fact >> SIGN & 3, fact >> KIND
     named, parted, ended, shifted = voice > 0, kind == SEPARATOR, kind == DURATION, kind == TIME
@@ -173,7 +179,7 @@ def advance_soft(memory: mx.array, ids: mx.array, tables: SoftTables) -> mx.arra
              | mx.where(named | parted, 0, mx.minimum(notes + ended, _MOST_NOTES)) << NOTES
              | (state >> SOUNDED & 15 | mx.where(ended, own, 0)) << SOUNDED
              | instant << INSTANT | mx.minimum(count + 1, RECENT) << COUNT)
-    return mx.concatenate([recent, state.astype(mx.int64)], axis=1)
+    return recent, state
 
 
 def advance_soft_row(memory: tuple[int, ...], token: int, vocab: Vocab) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from mlxgen.music.piece import Piece
 from mlxgen.scoring.keys import key_likelihoods
 from mlxgen.scoring.measure import NOTHING, Measure
-from mlxgen.scoring.music import Music, make_music
+from mlxgen.scoring.music import Music, make_music, once
 from mlxgen.scoring.texture import Texture
 
 FEATURES = ("harmony", "pair", "pair peak", "melody", "melody peak", "degree", "leap", "key", "register")
@@ -112,6 +112,7 @@ def bar_line_features(music: Music) -> BarLines:
     return BarLines(lines[heard] * texture.bar_ticks, table[1:][heard])
 
 
+@once
 def seam_scores(music: Music) -> tuple[np.ndarray, np.ndarray]:
     """(L,) ticks of bar lines and (L,) how much each looks like a seam, in units of the corpus' bar lines (0
     usual).
@@ -120,14 +121,11 @@ def seam_scores(music: Music) -> tuple[np.ndarray, np.ndarray]:
     weights tell real bar lines of training pieces from lines where two training pieces, or two places of
     one, were joined.
     """
-    if "seam scores" in music.memo:
-        return music.memo["seam scores"]
     lines = bar_line_features(music)
     mean, spread = music.reference.bar_lines[music.family]
     standard = (lines.features - mean) / spread
     standard = np.clip(np.where(np.isnan(standard), 0.0, standard), -4, 8)
-    music.memo["seam scores"] = lines.ticks, standard @ music.reference.seam_weights
-    return music.memo["seam scores"]
+    return lines.ticks, standard @ music.reference.seam_weights
 
 
 def seam(music: Music) -> Measure:

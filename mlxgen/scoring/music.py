@@ -3,9 +3,10 @@ out once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import Any
 
 import numpy as np
 
@@ -95,6 +96,18 @@ class Music:
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
         """(3,) lowest and (3,) highest usual pitch of each role."""
         return self.reference.ranges[self.family, :, 0], self.reference.ranges[self.family, :, 1]
+
+
+def once(function: Callable[[Music], Any]) -> Callable[[Music], Any]:
+    """Asks `function` once of each music; several metrics share what it gives."""
+
+    @wraps(function)
+    def remembered(music: Music) -> Any:
+        if function not in music.memo:
+            music.memo[function] = function(music)
+        return music.memo[function]
+
+    return remembered
 
 
 def texture_features(texture: Texture) -> np.ndarray:

@@ -12,7 +12,7 @@ from mlxgen.scoring.counterpoint import mean_surprisal, rare_events
 from mlxgen.scoring.events import LARGEST_LEAP
 from mlxgen.scoring.fingerprint import long_prints, short_prints
 from mlxgen.scoring.measure import NOTHING, Measure
-from mlxgen.scoring.music import Music
+from mlxgen.scoring.music import Music, once
 
 
 def melody_surprisal(music: Music) -> Measure:
@@ -123,6 +123,7 @@ def originality(music: Music) -> Measure:
     return Measure(float(known.sum()), len(prints), ticks[known])
 
 
+@once
 def recombination(music: Music) -> Measure:
     """Share of short spans that stand, transposed or not, in a training piece of the family. 0..1.
 

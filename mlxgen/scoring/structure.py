@@ -7,7 +7,7 @@ import numpy as np
 from mlxgen.scoring.counterpoint import mean_surprisal, rare_events
 from mlxgen.scoring.keys import WINDOW_BEATS, key_likelihoods, window_weights
 from mlxgen.scoring.measure import NOTHING, Measure
-from mlxgen.scoring.music import Music
+from mlxgen.scoring.music import Music, once
 from mlxgen.scoring.statistics import recombination
 from mlxgen.scoring.texture import SILENT, Texture
 
@@ -150,6 +150,7 @@ def freshness(music: Music) -> Measure:
     return Measure(float(value) * len(after), len(after))
 
 
+@once
 def phrases(music: Music) -> Measure:
     """Whether busy and quiet beats come back by the phrase: mean autocorrelation of the attacks per beat at
     two and four bars, less that at one and two beats. -1..1; judged on the low side: a texture that only
@@ -173,6 +174,7 @@ def phrases(music: Music) -> Measure:
     return Measure((sum(far) - sum(near)) / (2 * power) * count, count)
 
 
+@once
 def wandering(music: Music) -> Measure:
     """Whether lines return within a phrase: the autocorrelation of the beats' pitches three to six beats
     apart, mean of the voices. -1..1.

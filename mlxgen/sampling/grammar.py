@@ -20,7 +20,6 @@ its next BEAT.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -28,19 +27,12 @@ from math import gcd
 
 import numpy as np
 
-from mlxgen.music.theory import bar_ticks, beat_count, beat_ticks, pitch_to_degree
+from mlxgen.music.theory import beat_ticks, pitch_to_degree
 from mlxgen.music.vocab import Vocab
+from mlxgen.sampling.clock import FRESH, Clock
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.ranges import voice_range
-
-MAX_VOICES = 4
-ALWAYS = 64  # a limit above every count
-LONGEST = 63  # units a voice's count can hold
-# a gate, int16: limit (7 bits; 0 forbids), then a bit for each voice that it asks about, then needed flags
-GATE_VOICES, GATE_FLAGS = 7, 11
-# the register: what is left of voice n from bit 7 (n - 1), 6 bits and a guard bit; its flag at bit 27 + n
-COUNT_BITS, FLAG_BITS = 7, 28
-FRESH = 10**6  # no limit on the next shift: nothing has been shifted since the last note or line
+from mlxgen.sampling.registers import ALWAYS, LONGEST, MAX_VOICES, attack, mark, pack_gate, pack_move, reset
 
 
 @dataclass(frozen=True)
@@ -53,30 +45,6 @@ class Grammar:
     moves: np.ndarray  # (S, V) int64, see pack_move
     start: int
     unit_ticks: int
-
-
-def pack_gate(limit: int = ALWAYS, voices: Iterable[int] = (), flags: Iterable[int] = ()) -> int:
-    """Allowed while the shortest count of `voices` is below `limit` and a subject is open in `flags`."""
-    asked = sum(1 << voice - 1 for voice in voices)
-    return limit | asked << GATE_VOICES | sum(1 << voice - 1 for voice in flags) << GATE_FLAGS
-
-
-def pack_move(state: int, elapsed: int = 0, value: int = 0, at: int = 0, width: int = 0) -> int:
-    """To `state`; all counts fall by `elapsed`; then the register's bits `width` << `at` become `value`."""
-    return state | elapsed << 16 | value << 22 | at << 28 | width << 33
-
-
-def attack(state: int, voice: int, units: int) -> int:
-    return pack_move(state, 0, units, COUNT_BITS * (voice - 1), LONGEST)
-
-
-def mark(state: int, voice: int, is_open: bool) -> int:
-    return pack_move(state, 0, int(is_open), FLAG_BITS + voice - 1, 1)
-
-
-def reset(state: int) -> int:
-    """Every voice is silent, no subject is open."""
-    return pack_move(state, LONGEST, 0, FLAG_BITS, (1 << MAX_VOICES) - 1)
 
 
 class _Names:
@@ -100,52 +68,6 @@ class _Names:
         self.subject_start, self.subject_end = vocab.get("SUBJECT_START"), vocab.get("SUBJECT_END")
 
 
-class _Clock:
-    """Positions in a bar, in units, and which shifts the encoder can write from them."""
-
-    def __init__(self, meter: tuple[int, int], shifts: dict[int, int], unit_ticks: int):
-        self.bar, self.beat = bar_ticks(meter) // unit_ticks, beat_ticks(meter) // unit_ticks
-        self.beats = beat_count(meter)
-        self.bins = sorted(shifts)
-
-    def next_line(self, position: int) -> int:
-        return min((position // self.beat + 1) * self.beat, self.bar)
-
-    def room_after(self, shift: int, room: int) -> int:
-        """How much may still be shifted after `shift` (less than this), if the gap is cut largest first."""
-        larger = next((units for units in self.bins if units > shift), FRESH)
-        return min(room - shift, larger - shift)
-
-    def rooms(self) -> list[int]:
-        """All values of room that can come up, the fresh one first."""
-        found = [FRESH]
-        for room in found:
-            for shift in self.bins:
-                left = self.room_after(shift, room)
-                if shift < room and shift < self.beat and left not in found:
-                    found.append(left)
-        return found
-
-    def reach(self, position: int, shift: int, room: int) -> int:
-        """The largest gap that begins with this shift, ALWAYS if that gap ends on a line.
-
-        -1 where the shift would cross a line or is not how the encoder would cut any gap.
-        """
-        to_line = self.next_line(position) - position
-        if shift > to_line or shift >= room:
-            return -1
-        if shift == to_line:
-            return ALWAYS
-        best, left = shift, self.room_after(shift, room)
-        for more in self.bins:
-            further = self.reach(position + shift, more, left)
-            if further == ALWAYS:
-                return ALWAYS
-            if further >= 0:
-                best = max(best, shift + further)
-        return best
-
-
 class _Builder:
     """Fills the tables, one layer a timeline: interleaved has one for all voices, sequential one a voice."""
 
@@ -156,7 +78,7 @@ class _Builder:
         if max(ticks) // self.unit_ticks > LONGEST:
             raise ValueError(f"bins up to {max(ticks)} ticks in steps of {self.unit_ticks}: at most 63")
         self.ids = _Names(vocab, self.unit_ticks)
-        self.clock = _Clock(context.meter, self.ids.shifts, self.unit_ticks)
+        self.clock = Clock(context.meter, self.ids.shifts, self.unit_ticks)
         self.rooms = self.clock.rooms()
         self.voices = min(context.voice_count(vocab), MAX_VOICES)
         self.layers = self.voices if context.sequential else 1

@@ -1,4 +1,4 @@
-"""The register of the grammar: one integer a row, read by gates and written by moves; layout in grammar.py.
+"""The register of the grammar: one integer a row, read by gates and written by moves.
 
 For each of four voices six bits say how many units are left of its note, and one bit whether a subject is
 open in it. One integer and few operations, so that a compiled step handles it in a kernel or two: all counts
@@ -7,22 +7,46 @@ fall at once, each with a guard bit above it that a borrow clears.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import mlx.core as mx
 
-from mlxgen.sampling.grammar import (
-    ALWAYS,
-    COUNT_BITS,
-    FLAG_BITS,
-    GATE_FLAGS,
-    GATE_VOICES,
-    LONGEST,
-    MAX_VOICES,
-)
+MAX_VOICES = 4
+ALWAYS = 64  # a limit above every count
+LONGEST = 63  # units a voice's count can hold
+# a gate, int16: limit (7 bits; 0 forbids), then a bit for each voice that it asks about, then needed flags
+GATE_VOICES, GATE_FLAGS = 7, 11
+# the register: what is left of voice n from bit 7 (n - 1), 6 bits and a guard bit; its flag at bit 27 + n
+COUNT_BITS, FLAG_BITS = 7, 28
 
 START_REGISTER = 0
 ONES = sum(1 << COUNT_BITS * voice for voice in range(MAX_VOICES))
 GUARDS = ONES << COUNT_BITS - 1
 FLAGS = (1 << MAX_VOICES) - 1 << FLAG_BITS
+
+
+def pack_gate(limit: int = ALWAYS, voices: Iterable[int] = (), flags: Iterable[int] = ()) -> int:
+    """Allowed while the shortest count of `voices` is below `limit` and a subject is open in `flags`."""
+    asked = sum(1 << voice - 1 for voice in voices)
+    return limit | asked << GATE_VOICES | sum(1 << voice - 1 for voice in flags) << GATE_FLAGS
+
+
+def pack_move(state: int, elapsed: int = 0, value: int = 0, at: int = 0, width: int = 0) -> int:
+    """To `state`; all counts fall by `elapsed`; then the register's bits `width` << `at` become `value`."""
+    return state | elapsed << 16 | value << 22 | at << 28 | width << 33
+
+
+def attack(state: int, voice: int, units: int) -> int:
+    return pack_move(state, 0, units, COUNT_BITS * (voice - 1), LONGEST)
+
+
+def mark(state: int, voice: int, is_open: bool) -> int:
+    return pack_move(state, 0, int(is_open), FLAG_BITS + voice - 1, 1)
+
+
+def reset(state: int) -> int:
+    """Every voice is silent, no subject is open."""
+    return pack_move(state, LONGEST, 0, FLAG_BITS, (1 << MAX_VOICES) - 1)
 
 
 def advance_register(register, move):

@@ -7,6 +7,7 @@ from mlxgen.sampling.registers import ALWAYS
 
 FRESH = 10**6  # no limit on the next shift: nothing has been shifted since the last note or line
 
+
 class Clock:
     """Positions in a bar, in units, and which shifts the encoder can write from them."""
 

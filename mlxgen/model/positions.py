@@ -22,7 +22,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.exponentials import apply_softplus
+from mlxgen.model.exponentials import apply_softplus, has_many
 
 TURN = 2.0**64
 
@@ -36,7 +36,12 @@ def turn_softplus(x: mx.array, rows: mx.array) -> mx.array:
     return apply_softplus(x) * rows
 
 
+softplus = mx.compile(apply_softplus)
+
+
 def place_pope(x: mx.array, rows: mx.array) -> mx.array:
+    if has_many(x):  # or a CPU would work the softplus out twice, for cos and for sin
+        return softplus(x) * rows
     return turn_softplus(x, rows)
 
 

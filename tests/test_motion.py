@@ -13,7 +13,7 @@ from mlxgen.music.decode import decode
 from mlxgen.music.encode import pitch_ids
 from mlxgen.music.prompt import LENGTH_BARS, Conditioning, make_prompt
 from mlxgen.music.theory import Key, beat_ticks
-from mlxgen.sampling import character, length, motion
+from mlxgen.sampling import character, length, motion, tessitura
 from mlxgen.sampling.rules import SOFT_RULES, UPSTREAM_RULES, RuleSet, make_rules, soft_rules
 
 IDS = 1500
@@ -98,6 +98,30 @@ def test_hand_computed_case():
     shift = rules.apply(logits, state, arrays) - unmoved
     moved = {vocab.name(token) for token, value in enumerate(shift[0].tolist()) if value == motion.PARALLELS}
     assert moved == {"DEG_2"}  # D: an octave below D again, and a fifth below A again
+
+
+def crossed_share(piece):
+    """Of all notes, those that attack above what a voice named higher sings, or below a lower one's."""
+    crossed = total = 0
+    for (upper, above), (lower, below) in itertools.permutations(enumerate(piece.voices), 2):
+        for note in above:
+            other = next((one for one in below if one.start_ticks <= note.start_ticks < one.end_ticks), None)
+            total += 1
+            crossed += other is not None and (note.pitch - other.pitch) * (lower - upper) < 0
+    return crossed / total
+
+
+@pytest.mark.parametrize("kind, form, meter, key", SETTINGS, ids=lambda value: str(value))
+def test_crossings_become_rare(kind, form, meter, key, monkeypatch):
+    """As a ban, in random chords: hardly any; where an octave is chosen first, as many as it leaves."""
+    vocab, shares = make_vocab(kind), []
+    prompt = prompt_of(form, meter, key, vocab)
+    monkeypatch.setattr(motion, "CROSSINGS", -1000.0)
+    for soft in ((), ("crossings",)):
+        rules = make_rules(vocab, RuleSet(eos="mask", soft=soft, bias=in_chords(vocab, meter)))
+        rows, _ = walk(rules, prompt, IDS, range(6))
+        shares.append(np.mean([crossed_share(decode([*prompt, *ids], vocab)) for ids in rows]))
+    assert shares[0] > 0.05 and shares[1] < shares[0] * (0.33 if kind == "absolute" else 0.85)
 
 
 @pytest.mark.parametrize("soft", [{"parallels"}, set(SOFT_RULES)], ids=["alone", "all"])
@@ -186,6 +210,7 @@ def test_no_length_in_the_prompt_is_no_limit():
     prompt = [token for token in prompt_of("chorale", (4, 4), Key(0, "major"), vocab)
               if not vocab.name(token).startswith("LENGTH_")]
     names = ("VOICE_4 OCT_4 DEG_5 Dur_480 TimeShift_480 BEAT_2 TimeShift_480 BEAT_3 "
+             "VOICE_1 OCT_6 DEG_1 Dur_480 VOICE_2 OCT_5 DEG_5 Dur_480 VOICE_3 OCT_5 DEG_3 Dur_480 "
              "VOICE_4 OCT_4 DEG_1 Dur_480")
     ids = [*prompt, *([vocab["BAR"], vocab["BEAT_1"]] * 500), *(vocab[name] for name in names.split())]
     for eos in ("allow", "length"):
@@ -223,13 +248,62 @@ def test_character_moves_voices_and_accidentals_where_the_words_are_unusual():
     assert moved(texture="mixed") == {f"VOICE_{number}": -character.VOICE_STEP for number in range(1, 5)}
 
 
-def test_pace_is_a_fugue_s():
-    vocab = make_vocab()
-    plain, rules = (make_rules(vocab, RuleSet(soft=soft)) for soft in ((), ("pace",)))
-    for form, moved in (("chorale", {}), ("fugue", character.PACES["fugue"])):
-        (row,) = rules.scan(prompt_of(form, (4, 4), Key(0, "major"), vocab))
-        values = (rules.make_arrays(row.context)[0] - plain.make_arrays(row.context)[0])[0].tolist()
-        found = {vocab.name(token): value for token, value in enumerate(values) if value == value and value}
-        voices = {f"VOICE_{number}": moved["VOICE"] for number in range(1, 5) if moved}
-        lengths = {name: value for name, value in moved.items() if name != "VOICE"}
-        assert found == pytest.approx({**voices, **lengths})
+@pytest.mark.parametrize("kind", ["scale_degree", "absolute"])
+def test_voices_stay_where_they_lie(kind):
+    """By hand for one note, and on random music: every voice's mean comes nearer to the form's."""
+    vocab, key = make_vocab(kind), Key(2, "minor")
+    prompt = prompt_of("chorale", (4, 4), key, vocab)
+    rules, plain = (make_rules(vocab, RuleSet(eos="mask", soft=soft)) for soft in (("tessitura",), ()))
+    (row,) = rules.scan([*prompt, vocab["VOICE_2"], *pitch_ids(74, key, vocab)[:-1]])
+    zeros, (high, _) = mx.zeros((1, len(vocab))), (74, 62)
+    shift = rules.apply(zeros, rules.make_state([row]), rules.make_arrays(row.context))
+    mean, spread = tessitura.TESSITURAS["chorale"][1]
+    away = (high - mean) / spread
+    assert shift[0, pitch_ids(high, key, vocab)[-1]].item() == pytest.approx(
+        -min(tessitura.PULL * away**2 / 2, tessitura.MOST), abs=0.01)
+    strays = []
+    for one in (plain, rules):
+        rows, _ = walk(one, prompt, IDS, range(4), peak=1.0)
+        voices = zip(*(decode([*prompt, *ids], vocab).voices for ids in rows), strict=True)
+        means = [np.mean([note.pitch for voice in same for note in voice]) for same in voices]
+        strays.append([abs(found - usual) for found, (usual, _) in
+                       zip(means, tessitura.TESSITURAS["chorale"], strict=True)])
+    assert np.mean(strays[1]) < 0.7 * np.mean(strays[0])
+
+
+@pytest.mark.parametrize("kind", ["scale_degree", "absolute"])
+def test_a_close_ends_together(kind):
+    """The tonic after a dominant: long notes for the highest voice, as long ones for the others, a major
+    third; an end only where all voices sound to it."""
+    vocab, key = make_vocab(kind), Key(2, "minor")
+    rules = make_rules(vocab, RuleSet(grammar=True, ranges=False, eos="length"))
+    plain = make_rules(vocab, RuleSet(grammar=True, ranges=False))
+    prompt = prompt_of("chorale", (4, 4), key, vocab, length_bars=16)
+
+    def note(voice, pitch, ticks=None):
+        return [vocab[f"VOICE_{voice}"], *pitch_ids(pitch, key, vocab),
+                *([vocab[f"Dur_{ticks}"]] if ticks else [])]
+
+    def moved(ids):
+        (row,) = rules.scan([*prompt, *ids])
+        zeros, arrays = mx.zeros((1, len(vocab))), rules.make_arrays(row.context)
+        without = plain.apply(zeros, plain.make_state([row]), plain.make_arrays(row.context))
+        shift = (rules.apply(zeros, rules.make_state([row]), arrays) - without)[0].tolist()
+        return {vocab.name(token): value for token, value in enumerate(shift) if value == value and value}
+
+    bars = [vocab["BAR"], vocab["BEAT_1"], *[vocab["TimeShift_480"], vocab["BEAT_2"]]] * 13
+    dominant = [token for voice, pitch in enumerate((73, 69, 64, 45), start=1)
+                for token in note(voice, pitch, 480)]
+    start = [*bars, *dominant, vocab["TimeShift_480"], vocab["BEAT_3"]]
+    first = moved([*start, *note(1, 74)])
+    assert first["Dur_240"] == length.BRIEF and first["Dur_960"] == length.BROAD and "Dur_480" not in first
+    second = moved([*start, *note(1, 74, 960), *note(2, 69)])
+    assert {name: value for name, value in second.items() if name.startswith("Dur_")} == {
+        "Dur_960": length.HELD}
+    third = moved([*start, *note(1, 74, 960), vocab["VOICE_2"], *pitch_ids(66, key, vocab)[:1]
+                   * (kind == "scale_degree")])
+    wanted = ["SHARP"] if kind == "scale_degree" else ["Pitch_54", "Pitch_66"]
+    assert all(third[name] == length.HOME + length.RAISED for name in wanted)
+    chord = [*start, *note(1, 74, 960), *note(2, 69, 960)]
+    ends = [moved([*chord, *note(3, 66, ticks), *note(4, 50, 960)])["EOS"] for ticks in (960, 480)]
+    assert ends[0] > 0 and ends[1] == length.UNFIT

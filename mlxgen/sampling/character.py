@@ -1,8 +1,4 @@
-"""Soft rules of ours that are one offset an id, whatever has been drawn: they cost a step nothing.
-
-`pace`: a form's note values as often as in real music, where the model draws slower ones. In fugues half of
-its notes were quarters and one in fifty a sixteenth (real: one in seven, one in three): a slow subject begets
-slow counterpoint.
+"""A soft rule of ours that is one offset an id, whatever has been drawn: it costs a step nothing.
 
 `character`, for two words of the prompt that the model hardly learnt, texture and chromaticism: for every
 step by which the word lies above or below what is usual for the form, voices (homophonic: they attack
@@ -19,7 +15,6 @@ from mlxgen.sampling.context import Context
 TEXTURES = ("polyphonic", "mixed", "homophonic")
 AMOUNTS = ("low", "moderate", "high")
 VOICE_STEP, ACCIDENTAL_STEP = 0.4, 0.6  # logits
-PACES = {"fugue": {"Dur_120": 1.6, "Dur_480": -0.8, "VOICE": 0.15}}  # logits; VOICE: of every voice
 
 
 def _steps(words: tuple[str, ...], asked: str | None, usual: str | None) -> int:
@@ -34,14 +29,6 @@ def character_bias(vocab: Vocab, context: Context) -> list[float]:
     usual = Conditioning(form=context.form if context.form in VOICES_OF_FORM else None).with_defaults()
     voices = VOICE_STEP * _steps(TEXTURES, context.texture, usual.texture)
     accidentals = ACCIDENTAL_STEP * _steps(AMOUNTS, context.chromaticism, usual.chromaticism)
-    return _offsets(vocab, {"VOICE": voices, "SHARP": accidentals, "FLAT": accidentals})
-
-
-def pace_bias(vocab: Vocab, context: Context) -> list[float]:
-    """(V,) offsets."""
-    return _offsets(vocab, PACES.get(context.form, {}))
-
-
-def _offsets(vocab: Vocab, offsets: dict[str, float]) -> list[float]:
-    voices = {token for number, token in vocab.family("VOICE_").items() if number.isdigit()}
-    return [offsets.get("VOICE" if token in voices else name, 0.0) for token, name in enumerate(vocab.names)]
+    named = {token for number, token in vocab.family("VOICE_").items() if number.isdigit()}
+    return [voices if token in named else accidentals if name in ("SHARP", "FLAT") else 0.0
+            for token, name in enumerate(vocab.names)]

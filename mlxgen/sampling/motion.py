@@ -1,6 +1,8 @@
-"""Soft rules of ours that look at how voices move: parallels, and the pace of the harmony.
+"""Soft rules of ours that look at how voices move: parallels, crossings, and the pace of the harmony.
 
 `parallels`: two voices a fifth, an octave or a unison apart do not move so that they are so again.
+`tessitura`: tessitura.py.
+`crossings`: a voice does not go above what a voice named higher sings, or below what one named lower does.
 `harmony`: where the prompt says HARMONIC_RHYTHM_SLOW, what sounded just before, in any voice and octave, is
 more likely to be sung; where it says FAST, less.
 
@@ -9,7 +11,7 @@ pitch being spelled, and whether it is the voice being written. Voices are writt
 instant, so when one chooses its degree, those that moved before it at this instant are known: their two
 pitches differ. A lane forgets nothing at a rest: a voice is compared with what it sang last.
 
-Both are biases, not masks: where everything else is worse, a parallel stands.
+All are biases, not masks: where everything else is worse, a parallel stands.
 """
 
 from __future__ import annotations
@@ -18,14 +20,17 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import mlx.core as mx
+import numpy as np
 
 from mlxgen.music.theory import SCALES
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
-from mlxgen.sampling.grammar import MAX_VOICES
+from mlxgen.sampling.registers import MAX_VOICES
+from mlxgen.sampling.tessitura import make_tessitura
 
-MOTION_RULES = ("parallels", "harmony")
+MOTION_RULES = ("parallels", "crossings", "harmony", "tessitura")
 PARALLELS = -8.0  # logits: leaves about as many as real chorales have
+CROSSINGS = -0.7  # for every voice crossed: as often as in real fugues
 HARMONY = {"slow": 1.5, "fast": -1.0}
 PERFECT = (0, 7)  # semitones within the octave
 
@@ -37,6 +42,9 @@ START_LANES = (0,) * MAX_VOICES
 # what an id does: voice number (3 bits), flags, and from bit 8 the semitones that it adds, with their sign
 VOICE, SINGS, OPENS, SHIFTS, LASTS = 7, 8, 16, 32, 64
 SEMITONES = 8
+# what a pitch does to four voices adds up: voices that sang it just before, voices crossed, parallels
+CROSSED_BIT = 3
+CROSSED, AGAIN = 1 << CROSSED_BIT, 1 << 2 * CROSSED_BIT
 
 
 class LaneTables(NamedTuple):
@@ -45,7 +53,9 @@ class LaneTables(NamedTuple):
     facts: mx.array  # (V,) int32
     numbers: mx.array  # (4,) int32: 1 to 4
     parallels: mx.array  # logits
+    crossings: mx.array
     harmony: mx.array
+    tessitura: mx.array  # (8 * 256, V) logits, by voice and what is spelled
 
 
 @lru_cache(maxsize=16)
@@ -75,23 +85,40 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
     harmony = HARMONY.get(context.harmonic_rhythm, 0.0) if "harmony" in rules else 0.0
     return LaneTables(mx.array(lane_facts(vocab, context), dtype=mx.int32),
                       mx.array(list(range(1, MAX_VOICES + 1)), dtype=mx.int32),
-                      mx.array(PARALLELS if "parallels" in rules else 0.0), mx.array(harmony))
+                      mx.array(PARALLELS if "parallels" in rules else 0.0),
+                      mx.array(CROSSINGS if "crossings" in rules else 0.0), mx.array(harmony),
+                      mx.array(_tessitura(vocab, context, "tessitura" in rules)))
+
+
+@lru_cache(maxsize=16)
+def _tessitura(vocab: Vocab, context: Context, holds: bool) -> np.ndarray:
+    facts = np.array(lane_facts(vocab, context))
+    opens = (facts & OPENS > 0) & (facts >> SEMITONES > 0)
+    return make_tessitura(context.form if holds else None, facts >> SEMITONES, facts & SINGS > 0, opens)
 
 
 def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.array:
-    """(B, V) logits and (B, 4) lanes -> (B, V), biased where a degree makes parallels or keeps harmony."""
+    """(B, V) logits and (B, 4) lanes -> (B, V), biased where a pitch makes parallels, crosses or stays."""
     lanes = lanes[:, :, None]  # (B, 4, 1)
     now, before, written = lanes & PITCH, lanes >> BEFORE & PITCH, lanes >> WRITTEN
-    own = mx.max(before * written, axis=1, keepdims=True)  # (B, 1, 1)
+    number = tables.numbers[:, None]  # (4, 1)
+    spelled = lanes >> SPELLED & _SPELLED
+    writing = mx.max((number << 15 | spelled << 7 | before) * written, axis=1, keepdims=True)  # (B, 1, 1)
+    own, above = writing & PITCH, number < (writing >> 15)
     distance = mx.abs(own - before) % 12
     moved = (own > 0) & (before > 0) & (now != before)
     watched = mx.where(moved & ((distance == PERFECT[0]) | (distance == PERFECT[1])), distance, -1)
-    pitch = (lanes >> SPELLED & _SPELLED) + (tables.facts >> SEMITONES)  # (B, 4, V)
+    pitch = spelled + (tables.facts >> SEMITONES)  # (B, 4, V)
     sings = (tables.facts & SINGS) != 0
     again = (pitch != own) & (mx.abs(pitch - now) % 12 == watched)
     kept = (before > 0) & ((pitch - before) % 12 == 0)
-    worst = mx.max(mx.where(sings, mx.where(again, 2, kept.astype(mx.int32)), 0), axis=1)  # (B, V)
-    return logits + mx.where(worst == 2, tables.parallels, mx.where(worst == 1, tables.harmony, 0.0))
+    crossed = (now > 0) & (written == 0) & mx.where(above, pitch > now, pitch < now)
+    what = mx.where(again, AGAIN, 0) + mx.where(crossed, CROSSED, 0) + kept
+    found = mx.sum(mx.where(sings, what, 0), axis=1)  # (B, V)
+    kept = (found & CROSSED - 1) > 0
+    motion = mx.where(found >= AGAIN, tables.parallels, mx.where(kept, tables.harmony, 0.0))
+    usual = mx.take(tables.tessitura, (writing >> 7).reshape(-1), axis=0)
+    return logits + motion + tables.crossings * (found >> CROSSED_BIT & CROSSED - 1) + usual
 
 
 def advance_lanes(lanes: mx.array, ids: mx.array, tables: LaneTables) -> mx.array:

@@ -23,7 +23,7 @@ from mlxgen.sampling.answers import (
     asks_for_answers,
     make_answer_tables,
 )
-from mlxgen.sampling.character import character_bias, pace_bias
+from mlxgen.sampling.character import character_bias
 from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
 from mlxgen.sampling.length import LengthTables, apply_length, make_length_tables
@@ -36,6 +36,15 @@ from mlxgen.sampling.motion import (
     apply_motion,
     lane_facts,
     make_lane_tables,
+)
+from mlxgen.sampling.pace import (
+    PaceTables,
+    advance_pace,
+    advance_pace_row,
+    apply_pace,
+    asks_for_pace,
+    make_pace_tables,
+    start_values,
 )
 from mlxgen.sampling.registers import START_REGISTER, advance_register, advance_registers, pass_gates
 from mlxgen.sampling.soft import (
@@ -110,6 +119,7 @@ class RowState:
     entries: int  # of the rule about answers
     subject: tuple[int, ...]
     bars: int  # bars begun
+    values: tuple[int, ...]  # of the rule about pace
 
 
 class Rules:
@@ -118,14 +128,14 @@ class Rules:
     `arrays` given to `apply` and `advance` are those of `make_arrays`; a state is a tuple of arrays, a row a
     candidate: place (B,) int32 and register (B, 1) int64 of the grammar, recent (B, 1) int64 and memory
     (B, 1) int32 of upstream's rules, lanes (B, 4) int32, entries (B, 1) int64 and subject (B, NOTES) int32 of
-    ours, bars (B, 1) int32, each only where such rules hold.
+    ours, bars (B, 1) int32, values (B, V) int32, each only where such rules hold.
     """
 
     def __init__(self, vocab: Vocab, ruleset: RuleSet):
         self.vocab, self.ruleset = vocab, ruleset
         self._upstream = ruleset.soft & frozenset(UPSTREAM_RULES)
         self._motion = ruleset.soft & frozenset(MOTION_RULES)
-        answers = "answers" in ruleset.soft
+        answers, pace = "answers" in ruleset.soft, "pace" in ruleset.soft
         bias = [0.0] * len(vocab)
         for name in ("PAD", "BOS"):
             if name in vocab and ruleset.grammar:
@@ -139,9 +149,8 @@ class Rules:
         self._tables: dict[Context, tuple] = {}
         counts = ruleset.eos == "length"
         kept = {"place": ruleset.grammar, "register": ruleset.grammar, "recent": bool(self._upstream),
-                "memory": bool(self._upstream),
-                "lanes": bool(self._motion) or answers or counts, "entries": answers, "subject": answers,
-                "bars": counts}
+                "memory": bool(self._upstream), "lanes": bool(self._motion) or answers or counts or pace,
+                "entries": answers, "subject": answers, "bars": counts, "values": pace}
         self._parts = tuple(name for name, needed in kept.items() if needed)
 
     @property
@@ -168,24 +177,28 @@ class Rules:
 
     def _follow(self, row: RowState, token: int, move: int) -> RowState:
         fact = lane_facts(self.vocab, row.context)[token]
-        entries, subject = row.entries, row.subject
+        entries, subject, values = row.entries, row.subject, row.values
         if asks_for_answers(row.context):
             entries, subject = advance_answers_row(entries, subject, token, row.lanes, fact)
+        if asks_for_pace(row.context):
+            values = advance_pace_row(values, token, fact)
         return RowState(row.context, move & 0xFFFF, advance_register(row.register, move),
                         advance_soft_row(row.memory, token, self.vocab),
                         advance_lanes_row(row.lanes, fact), entries, subject,
-                        row.bars + (token == self.vocab["BAR"]))
+                        row.bars + (token == self.vocab["BAR"]), values)
 
     def begin(self, context: Context) -> RowState:
         """Before the first id."""
         grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
         return RowState(context, grammar.start, START_REGISTER, START, START_LANES, START_ENTRIES,
-                        START_SUBJECT, 0)
+                        START_SUBJECT, 0, start_values(self.vocab, context.form))
 
     def _carry_over(self, before: RowState, context: Context) -> RowState:
         """The same place under another context; where the tables differ in shape, the start of a bar."""
         old = make_grammar(self.vocab, before.context, self.ruleset.ranges)
         new = make_grammar(self.vocab, context, self.ruleset.ranges)
+        if before.context.form != context.form:
+            before = replace(before, values=start_values(self.vocab, context.form))
         if old.moves.shape == new.moves.shape:
             return replace(before, context=context)
         return replace(before, context=context, place=new.start, register=START_REGISTER)
@@ -199,7 +212,8 @@ class Rules:
                 "lanes": lambda: mx.array([row.lanes for row in rows], dtype=mx.int32),
                 "entries": lambda: mx.array([[row.entries] for row in rows], dtype=mx.int64),
                 "subject": lambda: mx.array([row.subject for row in rows], dtype=mx.int32),
-                "bars": lambda: mx.array([[row.bars] for row in rows], dtype=mx.int32)}
+                "bars": lambda: mx.array([[row.bars] for row in rows], dtype=mx.int32),
+                "values": lambda: mx.array([row.values for row in rows], dtype=mx.int32)}
         return tuple(make[name]() for name in self._parts)
 
     def read_state(self, state: tuple[mx.array, ...], context: Context, row: int = 0) -> RowState:
@@ -208,7 +222,7 @@ class Rules:
         for name in ("register", "entries", "bars"):
             if name in kept:
                 (kept[name],) = kept[name]
-        for name in ("lanes", "subject"):
+        for name in ("lanes", "subject", "values"):
             if name in kept:
                 kept[name] = tuple(kept[name])
         if "recent" in kept:
@@ -223,15 +237,14 @@ class Rules:
             base = context.for_tables()
             parts = self.make_arrays(base)[1:] if base != context else self._make_parts(context)
             bias = np.array([self._bias], dtype=np.float32)  # (1, V)
-            for name, offsets in (("character", character_bias), ("pace", pace_bias)):
-                if name in self.ruleset.soft:
-                    bias += offsets(self.vocab, context)
+            if "character" in self.ruleset.soft:
+                bias += character_bias(self.vocab, context)
             self._tables[context] = (mx.array(bias), *parts)
         return self._tables[context]
 
     def _make_parts(self, context: Context) -> tuple:
         grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
-        ask, answers = self.ruleset.eos == "ask", asks_for_answers(context)
+        ask, answers, pace = self.ruleset.eos == "ask", asks_for_answers(context), asks_for_pace(context)
         make = {"place": lambda: mx.array(grammar.gates_ask if ask else grammar.gates),
                 "register": lambda: mx.array(grammar.moves.reshape(-1)),
                 "recent": lambda: (),
@@ -239,7 +252,8 @@ class Rules:
                 "lanes": lambda: make_lane_tables(self.vocab, context, self._motion),
                 "entries": lambda: make_answer_tables(self.vocab, context) if answers else (),
                 "subject": lambda: (),
-                "bars": lambda: make_length_tables(self.vocab, context, grammar)}
+                "bars": lambda: make_length_tables(self.vocab, context, grammar),
+                "values": lambda: make_pace_tables(self.vocab, context) if pace else ()}
         return tuple(make[name]() for name in self._parts)
 
     def apply(self, logits: mx.array, state: tuple[mx.array, ...], arrays: tuple) -> mx.array:
@@ -251,9 +265,11 @@ class Rules:
         if tables.get("entries"):
             allowed = apply_answers(allowed, held["entries"], held["subject"],
                                     AnswerTables(*tables["entries"]))
+        if tables.get("values"):
+            allowed = apply_pace(allowed, held["values"], PaceTables(*tables["values"]))
         if "bars" in held:
-            allowed = apply_length(allowed, held["bars"], held["place"], held["lanes"],
-                                   LengthTables(*tables["bars"]))
+            allowed = apply_length(allowed, held["bars"], held["place"], held["register"],
+                                   held["lanes"], LengthTables(*tables["bars"]))
         if "place" in held:
             gates = mx.take(tables["place"], held["place"], axis=0)  # (B, V)
             allowed = mx.where(pass_gates(gates, held["register"]), allowed, -mx.inf)
@@ -279,6 +295,9 @@ class Rules:
             held["entries"], held["subject"] = advance_answers(
                 held["entries"], held["subject"], ids, held["lanes"], LaneTables(*tables["lanes"]).facts,
                 AnswerTables(*tables["entries"]))
+        if tables.get("values"):
+            held["values"] = advance_pace(held["values"], ids, LaneTables(*tables["lanes"]).facts,
+                                          PaceTables(*tables["values"]))
         if "lanes" in held:
             held["lanes"] = advance_lanes(held["lanes"], ids, LaneTables(*tables["lanes"]))
         if "bars" in held:

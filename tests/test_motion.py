@@ -124,6 +124,27 @@ def test_crossings_become_rare(kind, form, meter, key, monkeypatch):
     assert shares[0] > 0.05 and shares[1] < shares[0] * (0.33 if kind == "absolute" else 0.85)
 
 
+def count_clashes(piece):
+    """Pairs of voices that attack together a semitone apart, in any octave."""
+    pairs = ((one, other) for upper, lower in itertools.combinations(piece.voices, 2)
+             for one in upper for other in lower if one.start_ticks == other.start_ticks)
+    return sum(abs(one.pitch - other.pitch) % 12 in (1, 11) for one, other in pairs)
+
+
+@pytest.mark.parametrize("kind", ["scale_degree", "absolute"])
+def test_clashes_become_rare(kind, monkeypatch):
+    """As a ban, in random chords: hardly any; a form that has no more than real ones stays as it was."""
+    vocab = make_vocab(kind)
+    for form in ("chorale", "quartet"):
+        monkeypatch.setitem(motion.CLASHES, form, motion.CLASHES.get(form, 0.0) * 1000)
+        prompt, counts = prompt_of(form, (4, 4), Key(0, "major"), vocab), []
+        for soft in ((), ("clashes",)):
+            rules = make_rules(vocab, RuleSet(eos="mask", soft=soft, bias=in_chords(vocab, (4, 4))))
+            rows, _ = walk(rules, prompt, 700, range(4))
+            counts.append(sum(count_clashes(decode([*prompt, *ids], vocab)) for ids in rows))
+        assert counts[0] > 30 and (counts[1] < counts[0] / 5 if form == "chorale" else counts[1] == counts[0])
+
+
 @pytest.mark.parametrize("soft", [{"parallels"}, set(SOFT_RULES)], ids=["alone", "all"])
 def test_carried_state_equals_scan(soft):
     """What the device carried along for a row is what a scan of its ids finds; rows do not mix."""
@@ -154,7 +175,8 @@ def test_length_bounds_hold(word):
     most = LENGTH_BARS[word]
     fewest = 1 if word == "short" else LENGTH_BARS["short"] + 1
     prompt = prompt_of("invention", (2, 4), Key(0, "major"), vocab, length_bars=most)
-    for offset, low, high in ((50.0, fewest, fewest), (-6.0, most - most // 4, most + 12)):
+    last = {"short": 16, "medium": 29}[word]
+    for offset, low, high in ((50.0, fewest, fewest), (-6.0, last - last // 4, last + 12)):
         bias = (*in_chords(vocab, (2, 4)), (vocab["EOS"], offset))
         rules = make_rules(vocab, RuleSet(eos="length", bias=bias))
         rows, _ = walk(rules, prompt, 40 * most, (1, 2), peak=1.0)
@@ -248,19 +270,29 @@ def test_character_moves_voices_and_accidentals_where_the_words_are_unusual():
     assert moved(texture="mixed") == {f"VOICE_{number}": -character.VOICE_STEP for number in range(1, 5)}
 
 
+def make_tessitura_rows(vocab, context):
+    tables = motion.make_lane_tables(vocab, context, frozenset({"tessitura"}))
+    return np.array(tables.tessitura, dtype=np.float32)
+
+
 @pytest.mark.parametrize("kind", ["scale_degree", "absolute"])
 def test_voices_stay_where_they_lie(kind):
     """By hand for one note, and on random music: every voice's mean comes nearer to the form's."""
     vocab, key = make_vocab(kind), Key(2, "minor")
     prompt = prompt_of("chorale", (4, 4), key, vocab)
     rules, plain = (make_rules(vocab, RuleSet(eos="mask", soft=soft)) for soft in (("tessitura",), ()))
-    (row,) = rules.scan([*prompt, vocab["VOICE_2"], *pitch_ids(74, key, vocab)[:-1]])
-    zeros, (high, _) = mx.zeros((1, len(vocab))), (74, 62)
+    (row,) = rules.scan([*prompt, vocab["VOICE_2"], *pitch_ids(76, key, vocab)[:-1]])
+    zeros, high = mx.zeros((1, len(vocab))), 76
     shift = rules.apply(zeros, rules.make_state([row]), rules.make_arrays(row.context))
     mean, spread = tessitura.TESSITURAS["chorale"][1]
-    away = (high - mean) / spread
-    assert shift[0, pitch_ids(high, key, vocab)[-1]].item() == pytest.approx(
-        -min(tessitura.PULL * away**2 / 2, tessitura.MOST), abs=0.01)
+    lower = high - 2  # both in the octave from D
+    far, near = (min(tessitura.PULL * ((pitch - mean) / spread)**2 / 2, tessitura.MOST)
+                 for pitch in (high, lower))
+    moved = [shift[0, pitch_ids(pitch, key, vocab)[-1]].item() for pitch in (high, lower)]
+    assert moved[1] - moved[0] == pytest.approx(far - near, abs=0.02)
+    degrees = [token for name in ("DEG_", "Pitch_") for token in vocab.family(name).values()]
+    everything = make_tessitura_rows(vocab, row.context)  # nothing is won by an accidental before it
+    assert np.abs(everything[:, degrees].mean(axis=1)).max() < 0.01
     strays = []
     for one in (plain, rules):
         rows, _ = walk(one, prompt, IDS, range(4), peak=1.0)

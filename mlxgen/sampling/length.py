@@ -18,17 +18,18 @@ import numpy as np
 from mlxgen.music.encode import pitch_ids
 from mlxgen.music.theory import beat_ticks, degree_to_pitch
 from mlxgen.music.vocab import Vocab
-from mlxgen.sampling.context import Context
+from mlxgen.sampling.context import ANY_LENGTH, Context
 from mlxgen.sampling.grammar import Grammar
 from mlxgen.sampling.motion import BEFORE, PITCH, SPELLED, WRITTEN
 from mlxgen.sampling.registers import COUNT_BITS, LONGEST, MAX_VOICES
 
 UNFIT = -6.0  # logits: an end that is no close
-PRESS = 12.0  # for a close in the last bar that the prompt allows; the pressure begins with the last quarter
+PRESS = 12.0  # for a close in the last bar aimed at; the pressure begins with the last quarter
 HOME, TOWARDS = 5.0, 1.5  # for the tonic chord there, where a dominant was before; for a dominant in time
 RAISED = 4.0  # beside HOME: for the raised third in minor
 ATTACK = 2.0  # for every voice to sing the tonic chord
 HELD, BRIEF, BROAD = 4.0, -4.0, 1.5  # for notes to the highest voice's end; below a beat; from two beats on
+SPAN_BARS = 12  # from the fewest bars to the most aimed at: a quartet's 64 are twice the model's context
 LATE_BARS, LATE_PRESS = 2, 3.0  # so many bars after the last any end on a strong beat will do, more every bar
 # What the voices add up to: how many sing outside the tonic chord (the lowest: not its root); how many left
 # the leading tone, how many something that is not the dominant's; whether the lowest is being written,
@@ -55,9 +56,15 @@ class LengthTables(NamedTuple):
     bent: mx.array
 
 
-def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> LengthTables:
+def aimed_bars(context: Context) -> tuple[int, int]:
+    """Fewest and most bars to end in: those that the prompt names, of long ones the first."""
     fewest, most = context.length_bars
-    early, end = most - most // 4, vocab["EOS"]
+    return (fewest, most) if fewest == 1 or most == ANY_LENGTH[1] else (fewest, min(most, fewest + SPAN_BARS))
+
+
+def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> LengthTables:
+    (fewest, most), end = aimed_bars(context), vocab["EOS"]
+    early = most - most // 4
     bars = (mx.array(number, dtype=mx.int32) for number in (fewest, early, most + LATE_BARS))
     lowest = min(context.voice_count(vocab), MAX_VOICES) - 1
     voices = np.arange(MAX_VOICES)[None]

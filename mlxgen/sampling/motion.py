@@ -1,6 +1,7 @@
-"""Soft rules of ours that look at how voices move: parallels, crossings, and the pace of the harmony.
+"""Soft rules of ours that look at how voices move: parallels, clashes, crossings, the pace of the harmony.
 
 `parallels`: two voices a fifth, an octave or a unison apart do not move so that they are so again.
+`clashes`: no semitone, in any octave, against what another voice sings.
 `tessitura`: tessitura.py.
 `crossings`: a voice does not go above what a voice named higher sings, or below what one named lower does.
 `harmony`: where the prompt says HARMONIC_RHYTHM_SLOW, what sounded just before, in any voice and octave, is
@@ -26,10 +27,11 @@ from mlxgen.music.theory import SCALES
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.registers import MAX_VOICES
-from mlxgen.sampling.tessitura import make_tessitura
+from mlxgen.sampling.tessitura import MIDDLE, make_tessitura
 
-MOTION_RULES = ("parallels", "crossings", "harmony", "tessitura")
+MOTION_RULES = ("parallels", "clashes", "crossings", "harmony", "tessitura")
 PARALLELS = -8.0  # logits: leaves about as many as real chorales have
+CLASHES = {"chorale": -1.2, "fugue": -1.0, "motet": -1.0}  # other forms have no more than real ones
 CROSSINGS = -0.7  # for every voice crossed: as often as in real fugues
 HARMONY = {"slow": 1.5, "fast": -1.0}
 PERFECT = (0, 7)  # semitones within the octave
@@ -42,17 +44,21 @@ START_LANES = (0,) * MAX_VOICES
 # what an id does: voice number (3 bits), flags, and from bit 8 the semitones that it adds, with their sign
 VOICE, SINGS, OPENS, SHIFTS, LASTS = 7, 8, 16, 32, 64
 SEMITONES = 8
-# what a pitch does to four voices adds up: voices that sang it just before, voices crossed, parallels
-CROSSED_BIT = 3
-CROSSED, AGAIN = 1 << CROSSED_BIT, 1 << 2 * CROSSED_BIT
+NO_LEVEL = -1000
+# what a pitch does to four voices adds up: voices that sang it just before, voices crossed, a
+# semitone off, in parallel
+CROSSED_BIT, CLASHED_BIT, AGAIN_BIT = 3, 6, 9
+CROSSED, CLASHED, AGAIN = 1 << CROSSED_BIT, 1 << CLASHED_BIT, 1 << AGAIN_BIT
 
 
 class LaneTables(NamedTuple):
     """What the rule knows of the ids of one context."""
 
     facts: mx.array  # (V,) int32
+    levels: mx.array  # (V,) int32: semitones above what is spelled, of a sign about; NO_LEVEL of other ids
     numbers: mx.array  # (4,) int32: 1 to 4
     parallels: mx.array  # logits
+    clashes: mx.array
     crossings: mx.array
     harmony: mx.array
     tessitura: mx.array  # (8 * 256, V) logits, by voice and what is spelled
@@ -83,9 +89,13 @@ def lane_facts(vocab: Vocab, context: Context) -> tuple[int, ...]:
 def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> LaneTables:
     """`rules`: those of MOTION_RULES that hold."""
     harmony = HARMONY.get(context.harmonic_rhythm, 0.0) if "harmony" in rules else 0.0
-    return LaneTables(mx.array(lane_facts(vocab, context), dtype=mx.int32),
+    facts = np.array(lane_facts(vocab, context))
+    signs = np.array([name in ("SHARP", "FLAT") for name in vocab.names])
+    levels = np.where(signs, MIDDLE, np.where(facts & SINGS, facts >> SEMITONES, NO_LEVEL))
+    return LaneTables(mx.array(facts, dtype=mx.int32), mx.array(levels, dtype=mx.int32),
                       mx.array(list(range(1, MAX_VOICES + 1)), dtype=mx.int32),
                       mx.array(PARALLELS if "parallels" in rules else 0.0),
+                      mx.array(CLASHES.get(context.form, 0.0) if "clashes" in rules else 0.0),
                       mx.array(CROSSINGS if "crossings" in rules else 0.0), mx.array(harmony),
                       mx.array(_tessitura(vocab, context, "tessitura" in rules)))
 
@@ -110,13 +120,18 @@ def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.ar
     watched = mx.where(moved & ((distance == PERFECT[0]) | (distance == PERFECT[1])), distance, -1)
     pitch = spelled + (tables.facts >> SEMITONES)  # (B, 4, V)
     sings = (tables.facts & SINGS) != 0
-    again = (pitch != own) & (mx.abs(pitch - now) % 12 == watched)
+    away = mx.abs(pitch - now) % 12
+    again = (pitch != own) & (away == watched)
     kept = (before > 0) & ((pitch - before) % 12 == 0)
-    crossed = (now > 0) & (written == 0) & mx.where(above, pitch > now, pitch < now)
-    what = mx.where(again, AGAIN, 0) + mx.where(crossed, CROSSED, 0) + kept
-    found = mx.sum(mx.where(sings, what, 0), axis=1)  # (B, V)
+    other = (now > 0) & (written == 0)
+    level = spelled + tables.levels  # where an accidental leads counts too, else nothing would be lost by it
+    crossed = other & mx.where(above, level > now, (level < now) & (level > 0))
+    clashed = other & ((away == 1) | (away == 11))
+    what = mx.where(again, AGAIN, 0) + mx.where(clashed, CLASHED, 0) + kept
+    found = mx.sum(mx.where(sings, what, 0) + mx.where(crossed, CROSSED, 0), axis=1)  # (B, V)
     kept = (found & CROSSED - 1) > 0
     motion = mx.where(found >= AGAIN, tables.parallels, mx.where(kept, tables.harmony, 0.0))
+    motion = motion + tables.clashes * (found >> CLASHED_BIT & CROSSED - 1)
     usual = mx.take(tables.tessitura, (writing >> 7).reshape(-1), axis=0)
     return logits + motion + tables.crossings * (found >> CROSSED_BIT & CROSSED - 1) + usual
 

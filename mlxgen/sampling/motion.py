@@ -48,7 +48,10 @@ NO_LEVEL = -1000
 # what a pitch does to four voices adds up: voices that sang it just before, voices crossed, a
 # semitone off, in parallel
 CROSSED_BIT, CLASHED_BIT, AGAIN_BIT = 3, 6, 9
-CROSSED, CLASHED, AGAIN = 1 << CROSSED_BIT, 1 << CLASHED_BIT, 1 << AGAIN_BIT
+KEPT, CROSSED, CLASHED, AGAIN = 7, 1 << CROSSED_BIT, 1 << CLASHED_BIT, 1 << AGAIN_BIT
+# a row of `meets`: what another voice sings (7 bits), whether it is named higher, and how the two moved here:
+# 0, or from a distance of PERFECT[0] (1) or PERFECT[1] (2)
+ABOVE, WATCHED = PITCH + 1, 2 * (PITCH + 1)
 
 
 class LaneTables(NamedTuple):
@@ -56,7 +59,10 @@ class LaneTables(NamedTuple):
 
     facts: mx.array  # (V,) int32
     levels: mx.array  # (V,) int32: semitones above what is spelled, of a sign about; NO_LEVEL of other ids
+    counted: mx.array  # (V,) int32: which of what is found counts for an id
     numbers: mx.array  # (4,) int32: 1 to 4
+    meets: mx.array  # (6 * 128, 128) int32: by a row, see ABOVE, and a pitch sung
+    kept: mx.array | None  # (128, 128) int32: by what a voice sang before and a pitch sung; None: no matter
     parallels: mx.array  # logits
     clashes: mx.array
     crossings: mx.array
@@ -92,12 +98,28 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
     facts = np.array(lane_facts(vocab, context))
     signs = np.array([name in ("SHARP", "FLAT") for name in vocab.names])
     levels = np.where(signs, MIDDLE, np.where(facts & SINGS, facts >> SEMITONES, NO_LEVEL))
+    counted = np.where(facts & SINGS, -1, signs * (CLASHED - CROSSED))
+    meets, kept = _meetings()
     return LaneTables(mx.array(facts, dtype=mx.int32), mx.array(levels, dtype=mx.int32),
+                      mx.array(counted, dtype=mx.int32),
                       mx.array(list(range(1, MAX_VOICES + 1)), dtype=mx.int32),
+                      mx.array(meets, dtype=mx.int32), mx.array(kept, dtype=mx.int32) if harmony else None,
                       mx.array(PARALLELS if "parallels" in rules else 0.0),
                       mx.array(CLASHES.get(context.form, 0.0) if "clashes" in rules else 0.0),
                       mx.array(CROSSINGS if "crossings" in rules else 0.0), mx.array(harmony),
                       mx.array(_tessitura(vocab, context, "tessitura" in rules)))
+
+
+@lru_cache(maxsize=1)
+def _meetings() -> tuple[np.ndarray, np.ndarray]:
+    """`LaneTables.meets` and `kept`. A pitch of 0 is none."""
+    other, pitch = np.arange(PITCH + 1)[:, None], np.arange(PITCH + 1)
+    away, both = np.abs(pitch - other) % 12, (pitch > 0) & (other > 0)
+    clashed = CLASHED * np.isin(away, (1, 11))
+    again = [np.zeros_like(away), *(AGAIN * (away == distance) for distance in PERFECT)]
+    crossed = CROSSED * (pitch < other), CROSSED * (pitch > other)  # by whether the other is named higher
+    return (np.concatenate([both * (clashed + cross + more) for more in again for cross in crossed]),
+            1 * (both & (away == 0)))
 
 
 @lru_cache(maxsize=16)
@@ -109,31 +131,25 @@ def _tessitura(vocab: Vocab, context: Context, holds: bool) -> np.ndarray:
 
 def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.array:
     """(B, V) logits and (B, 4) lanes -> (B, V), biased where a pitch makes parallels, crosses or stays."""
-    lanes = lanes[:, :, None]  # (B, 4, 1)
     now, before, written = lanes & PITCH, lanes >> BEFORE & PITCH, lanes >> WRITTEN
-    number = tables.numbers[:, None]  # (4, 1)
-    spelled = lanes >> SPELLED & _SPELLED
-    writing = mx.max((number << 15 | spelled << 7 | before) * written, axis=1, keepdims=True)  # (B, 1, 1)
-    own, above = writing & PITCH, number < (writing >> 15)
+    lane = tables.numbers << 15 | (lanes >> SPELLED & _SPELLED) << 7 | before
+    writing = mx.max(lane * written, axis=1, keepdims=True)  # (B, 1): the lane of the voice being written
+    own, spelled = writing & PITCH, writing >> 7 & _SPELLED
     distance = mx.abs(own - before) % 12
     moved = (own > 0) & (before > 0) & (now != before)
-    watched = mx.where(moved & ((distance == PERFECT[0]) | (distance == PERFECT[1])), distance, -1)
-    pitch = spelled + (tables.facts >> SEMITONES)  # (B, 4, V)
-    sings = (tables.facts & SINGS) != 0
-    away = mx.abs(pitch - now) % 12
-    again = (pitch != own) & (away == watched)
-    kept = (before > 0) & ((pitch - before) % 12 == 0)
-    other = (now > 0) & (written == 0)
-    level = spelled + tables.levels  # where an accidental leads counts too, else nothing would be lost by it
-    crossed = other & mx.where(above, level > now, (level < now) & (level > 0))
-    clashed = other & ((away == 1) | (away == 11))
-    what = mx.where(again, AGAIN, 0) + mx.where(clashed, CLASHED, 0) + kept
-    found = mx.sum(mx.where(sings, what, 0) + mx.where(crossed, CROSSED, 0), axis=1)  # (B, V)
-    kept = (found & CROSSED - 1) > 0
-    motion = mx.where(found >= AGAIN, tables.parallels, mx.where(kept, tables.harmony, 0.0))
-    motion = motion + tables.clashes * (found >> CLASHED_BIT & CROSSED - 1)
-    usual = mx.take(tables.tessitura, (writing >> 7).reshape(-1), axis=0)
-    return logits + motion + tables.crossings * (found >> CROSSED_BIT & CROSSED - 1) + usual
+    watched = mx.where(distance == PERFECT[0], 1, mx.where(distance == PERFECT[1], 2, 0))
+    above = mx.where(tables.numbers < (writing >> 15), ABOVE, 0)
+    row = mx.where(written == 0, now + above + mx.where(moved, WATCHED, 0) * watched, 0)
+    found = mx.sum(mx.take(tables.meets, row, axis=0), axis=1)  # (B, PITCH + 1)
+    if tables.kept is not None:
+        found = found + mx.sum(mx.take(tables.kept, before, axis=0), axis=1)
+    pitch = mx.clip(spelled + tables.levels, 0, PITCH)  # (B, V)
+    found = mx.take_along_axis(found, pitch, axis=1) & tables.counted
+    motion = mx.where((found & KEPT) > 0, tables.harmony, 0.0)
+    motion = mx.where((found >= AGAIN) & (pitch != own), tables.parallels, motion)
+    motion = motion + tables.clashes * (found >> CLASHED_BIT & KEPT)
+    usual = mx.take(tables.tessitura, (writing >> 7).squeeze(-1), axis=0)
+    return logits + ((motion + tables.crossings * (found >> CROSSED_BIT & KEPT)) + usual)
 
 
 def advance_lanes(lanes: mx.array, ids: mx.array, tables: LaneTables) -> mx.array:

@@ -26,7 +26,7 @@ from mlxgen.sampling.registers import COUNT_BITS, LONGEST, MAX_VOICES
 UNFIT = -6.0  # logits: an end that is no close
 PRESS = 12.0  # for a close in the last bar aimed at; the pressure begins with the last quarter
 HOME, TOWARDS = 5.0, 1.5  # for the tonic chord there, where a dominant was before; for a dominant in time
-RAISED = 4.0  # beside HOME: for the raised third in minor
+RAISED = 2.0  # beside HOME: for the raised third in minor
 ATTACK = 2.0  # for every voice to sing the tonic chord
 HELD, BRIEF, BROAD = 4.0, -4.0, 1.5  # for notes to the highest voice's end; below a beat; from two beats on
 SPAN_BARS = 12  # from the fewest bars to the most aimed at: a quartet's 64 are twice the model's context

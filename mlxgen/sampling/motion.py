@@ -1,9 +1,10 @@
 """Soft rules of ours that look at how voices move: parallels, clashes, crossings, the pace of the harmony.
 
 `parallels`: two voices a fifth, an octave or a unison apart do not move so that they are so again.
-`clashes`: no semitone, in any octave, against what another voice sings.
+`clashes`: no semitone, in any octave, against what a voice named higher sings. Those named lower are written
+later and may yet move: to a leading tone their last tonic is no clash.
 `tessitura`: tessitura.py.
-`crossings`: a voice does not go above what a voice named higher sings, or below what one named lower does.
+`crossings`: a voice does not go above what a voice named higher sings.
 `harmony`: where the prompt says HARMONIC_RHYTHM_SLOW, what sounded just before, in any voice and octave, is
 more likely to be sung; where it says FAST, less.
 
@@ -27,7 +28,7 @@ from mlxgen.music.theory import SCALES
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.registers import MAX_VOICES
-from mlxgen.sampling.tessitura import MIDDLE, make_tessitura
+from mlxgen.sampling.tessitura import make_tessitura
 
 MOTION_RULES = ("parallels", "clashes", "crossings", "harmony", "tessitura")
 PARALLELS = -8.0  # logits: leaves about as many as real chorales have
@@ -45,6 +46,8 @@ START_LANES = (0,) * MAX_VOICES
 VOICE, SINGS, OPENS, SHIFTS, LASTS = 7, 8, 16, 32, 64
 SEMITONES = 8
 NO_LEVEL = -1000
+# semitones from below the tonic: leading tones (minor: 7, major: #4), and the seventh or the second lowered
+ALTERED = {"major": {"SHARP": 5, "FLAT": 9}, "minor": {"SHARP": 10, "FLAT": 0}}
 # what a pitch does to four voices adds up: voices that sang it just before, voices crossed, a
 # semitone off, in parallel
 CROSSED_BIT, CLASHED_BIT, AGAIN_BIT = 3, 6, 9
@@ -58,7 +61,7 @@ class LaneTables(NamedTuple):
     """What the rule knows of the ids of one context."""
 
     facts: mx.array  # (V,) int32
-    levels: mx.array  # (V,) int32: semitones above what is spelled, of a sign about; NO_LEVEL of other ids
+    levels: mx.array  # (V,) int32: semitones above what is spelled; NO_LEVEL of ids that sing nothing
     counted: mx.array  # (V,) int32: which of what is found counts for an id
     numbers: mx.array  # (4,) int32: 1 to 4
     meets: mx.array  # (6 * 128, 128) int32: by a row, see ABOVE, and a pitch sung
@@ -96,8 +99,7 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
     """`rules`: those of MOTION_RULES that hold."""
     harmony = HARMONY.get(context.harmonic_rhythm, 0.0) if "harmony" in rules else 0.0
     facts = np.array(lane_facts(vocab, context))
-    signs = np.array([name in ("SHARP", "FLAT") for name in vocab.names])
-    levels = np.where(signs, MIDDLE, np.where(facts & SINGS, facts >> SEMITONES, NO_LEVEL))
+    signs, levels = _levels(vocab, context)
     counted = np.where(facts & SINGS, -1, signs * (CLASHED - CROSSED))
     meets, kept = _meetings()
     return LaneTables(mx.array(facts, dtype=mx.int32), mx.array(levels, dtype=mx.int32),
@@ -110,6 +112,14 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
                       mx.array(_tessitura(vocab, context, "tessitura" in rules)))
 
 
+def _levels(vocab: Vocab, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """(V,) whether an id is a sign, and `LaneTables.levels`: a sign counts as what it mostly alters, since
+    what is taken from degrees and not from it would be won by it."""
+    facts = np.array(lane_facts(vocab, context))
+    usual = np.array([ALTERED[context.key.mode].get(name, NO_LEVEL) for name in vocab.names])
+    return usual != NO_LEVEL, np.where(facts & SINGS, facts >> SEMITONES, usual)
+
+
 @lru_cache(maxsize=1)
 def _meetings() -> tuple[np.ndarray, np.ndarray]:
     """`LaneTables.meets` and `kept`. A pitch of 0 is none."""
@@ -117,16 +127,17 @@ def _meetings() -> tuple[np.ndarray, np.ndarray]:
     away, both = np.abs(pitch - other) % 12, (pitch > 0) & (other > 0)
     clashed = CLASHED * np.isin(away, (1, 11))
     again = [np.zeros_like(away), *(AGAIN * (away == distance) for distance in PERFECT)]
-    crossed = CROSSED * (pitch < other), CROSSED * (pitch > other)  # by whether the other is named higher
-    return (np.concatenate([both * (clashed + cross + more) for more in again for cross in crossed]),
+    settled = np.zeros_like(away), clashed + CROSSED * (pitch > other)  # by whether the other is named higher
+    return (np.concatenate([both * (more + met) for more in again for met in settled]),
             1 * (both & (away == 0)))
 
 
 @lru_cache(maxsize=16)
 def _tessitura(vocab: Vocab, context: Context, holds: bool) -> np.ndarray:
-    facts = np.array(lane_facts(vocab, context))
+    facts, (_, levels) = np.array(lane_facts(vocab, context)), _levels(vocab, context)
     opens = (facts & OPENS > 0) & (facts >> SEMITONES > 0)
-    return make_tessitura(context.form if holds else None, facts >> SEMITONES, facts & SINGS > 0, opens)
+    adds = np.where(opens, facts >> SEMITONES, levels)
+    return make_tessitura(context.form if holds else None, adds, levels != NO_LEVEL, opens)
 
 
 def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.array:

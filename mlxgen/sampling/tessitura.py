@@ -3,7 +3,6 @@
 Keys are moved in training and pitches are written as degrees, so the model hardly knows how high a voice
 lies: the means of whole chorales strayed twice as far as Bach's and lay a semitone or two lower. So a pitch
 is the less likely the further it lies from the voice's usual ones: PULL of a normal distribution's logarithm.
-What may be sung at once is compared with itself alone, so that nothing is won by an accidental before it.
 """
 
 from __future__ import annotations
@@ -28,14 +27,12 @@ MIDDLE = 5  # semitones from an octave's tonic to its middle
 def make_tessitura(form: str | None, adds: np.ndarray, sings: np.ndarray, opens: np.ndarray) -> np.ndarray:
     """(8 * 256, V) logits by the voice being written (3 bits, 0: none) and what is spelled so far (8 bits).
 
-    Of each id, (V,): the semitones it adds to what is spelled; whether it completes a pitch; whether it
-    begins one, with the tonic of an octave.
+    Of each id, (V,): the semitones it adds to what is spelled; whether it completes a pitch or alters
+    one; whether it begins one, with the tonic of an octave.
     """
     table = np.zeros((8, 256, len(adds)), dtype=np.float16)
     pitch = np.where(opens, MIDDLE, np.arange(256)[:, None]) + adds
     for voice, (mean, spread) in enumerate(TESSITURAS.get(form, ()), start=1):
         offsets = -np.minimum(PULL * ((pitch - mean) / spread)**2 / 2, MOST)
-        for group in (sings, opens):
-            if group.any():
-                table[voice][:, group] = offsets[:, group] - offsets[:, group].mean(axis=1, keepdims=True)
+        table[voice] = np.where(sings | opens, offsets, 0.0)
     return table.reshape(-1, len(adds))

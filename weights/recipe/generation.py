@@ -27,7 +27,7 @@ STYLE_OF_FORM = {
     "trio_sonata": "baroque",
 }
 KEYS = (Key(0, "major"), Key(2, "minor"), Key(7, "major"), Key(9, "minor"), Key(10, "major"))
-MAX_TOKENS = {"chorale": 1700, "invention": 2300, "fugue": 1400, "quartet": 1400}
+MAX_TOKENS = {"chorale": 1700, "invention": 3600, "fugue": 1400, "quartet": 1400}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from mlxgen.sampling.registers import MAX_VOICES
 from mlxgen.sampling.tessitura import make_tessitura
 
 MOTION_RULES = ("parallels", "clashes", "crossings", "harmony", "tessitura")
-PARALLELS = -8.0  # logits: leaves about as many as real chorales have
+PARALLELS = -10.0  # logits: leaves fewer fifths than real chorales have and about as many octaves
 CLASHES = {"chorale": -1.2, "fugue": -1.0, "motet": -1.0}  # other forms have no more than real ones
 CROSSINGS = -0.7  # for every voice crossed: as often as in real fugues
 HARMONY = {"slow": 1.5, "fast": -1.0}

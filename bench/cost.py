@@ -1,8 +1,10 @@
 """What a decoded id costs, counted: operations and kernels from the graph, bytes by shapes and by memory.
 
-Counted from MLX's own graph of one step (`mx.export_to_dot`), all rules and the draw included for ours; for
-mlx-lm the step of its `generate_step` with a min-p sampler, on a Llama of equal shape, no rules. A
-*primitive* is any node of the graph, a *kernel* one that computes (views such as Reshape or Slice do not).
+Counted from MLX's own graph of one step (`mx.export_to_dot`), rules and draw included for ours: a chorale's
+under hard rules, under the folder's soft rules too, and an invention's under every rule there is, which
+answers its subject and ends by itself; for mlx-lm the step of its `generate_step` with a min-p sampler, on a
+Llama of equal shape, no rules. A *primitive* is any node of the graph, a *kernel* one that computes (views
+such as Reshape or Slice do not).
 
 Two counts. `here`: the graph as this device runs it. `gpu`: the graph that a GPU would get, traced here
 without running it: the device asked for is a GPU, and MLX's fused operations (rms_norm, rope, attention),
@@ -28,11 +30,13 @@ import mlxgen.model  # noqa: F401  (binds the BLAS before mlx is imported)
 import mlx.core as mx  # isort: skip
 
 from bench.common import describe_machine, finish, make_parser, print_table
-from bench.ours import HARD, Ours
+from bench.ours import CHORALE, HARD, Ours
+from bench.ours_soft import folder_rules
 from mlxgen.model.load import load_weights
 from mlxgen.model.transformer import Model
+from mlxgen.music.prompt import Conditioning
 from mlxgen.sampling.engine import Engine, EngineOptions
-from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet
+from mlxgen.sampling.rules import SOFT_RULES, RuleSet
 from mlxgen.sampling.step import make_step
 
 VIEWS = {"Reshape", "Slice", "Broadcast", "Transpose", "ExpandDims", "Squeeze", "Flatten", "Unflatten",
@@ -101,10 +105,11 @@ def as_on_a_gpu():
         yield needless
 
 
-def trace_ours(folder: Path, rules: RuleSet, context: int, on_gpu: bool) -> collections.Counter:
+def trace_ours(folder: Path, rules: RuleSet, context: int, on_gpu: bool,
+               wish: Conditioning = CHORALE) -> collections.Counter:
     """The compiled step of our engine after `context` ids."""
     device = as_on_a_gpu if on_gpu else lambda: nullcontext(collections.Counter())
-    ours = Ours(str(folder), rules)
+    ours = Ours(str(folder), rules, wish)
     with device():  # a model for a GPU may be laid out otherwise
         model = Model(ours.model.config, load_weights(folder / "model.safetensors"), mx.float32)
     engine = Engine(model, ours.vocab, rules=rules, options=EngineOptions(compiled=True))
@@ -183,13 +188,14 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--context", type=int, default=400)
     options = parser.parse_args(arguments)
     folder, context = options.model, options.context
-    rule_sets = {"mlxgen, hard rules": HARD,
-                 "mlxgen, all soft rules": RuleSet(eos="mask", soft=UPSTREAM_RULES),
-                 "mlxgen, no rules": RuleSet(grammar=False, ranges=False, eos="mask")}
+    steps = {"mlxgen, hard rules": (HARD, CHORALE),
+             "mlxgen, soft rules": (folder_rules(folder), CHORALE),
+             "mlxgen, every rule": (RuleSet(eos="length", soft=SOFT_RULES), Conditioning(form="invention")),
+             "mlxgen, no rules": (RuleSet(grammar=False, ranges=False, eos="mask"), CHORALE)}
     rows = []
     for where, on_gpu in (("here", False), ("gpu", True)):
-        for name, rules in rule_sets.items():
-            counts = trace_ours(folder, rules, context, on_gpu)
+        for name, (rules, wish) in steps.items():
+            counts = trace_ours(folder, rules, context, on_gpu, wish)
             rows.append({"contestant": name, "what": where, **summarise(counts)})
         try:
             rows.append({"contestant": "mlx-lm, no rules", "what": where,

@@ -19,6 +19,7 @@ from mlxgen.sampling.lanes import Lanes
 from mlxgen.sampling.rules import RuleSet
 
 HARD = RuleSet(eos="mask")
+CHORALE = Conditioning(form="chorale")
 
 
 def on_gpu() -> bool:
@@ -26,10 +27,12 @@ def on_gpu() -> bool:
 
 
 class Ours:
-    def __init__(self, folder: str, rules: RuleSet = HARD):
+    """rules: of the steps. wish: what the prompts ask for, which decides what the rules have to do."""
+
+    def __init__(self, folder: str, rules: RuleSet = HARD, wish: Conditioning = CHORALE):
         self.dtype = "float16" if on_gpu() else "float32"
         self.model, self.vocab = load(folder, self.dtype)
-        self.rules = rules
+        self.rules, self.wish = rules, wish
         self.engine: Engine | None = None
 
     def describe(self) -> dict:
@@ -38,7 +41,7 @@ class Ours:
 
     def _prompt(self, context: int) -> list[int]:
         """A prompt, then bars that repeat, `context` ids in all."""
-        prompt = make_prompt(Conditioning(form="chorale"), Key(7, "major"), self.vocab)
+        prompt = make_prompt(self.wish, Key(7, "major"), self.vocab)
         names = ["TimeShift_480", "BEAT_2", "TimeShift_480", "BEAT_3", "TimeShift_480", "BEAT_4",
                  "TimeShift_480", "BAR", "BEAT_1"]
         pitch = ["OCT_5", "DEG_1"] if self.vocab.kind == "scale_degree" else ["Pitch_67"]

@@ -160,7 +160,7 @@ def test_generate_keeps_the_best(model, tmp_path):
 
 @pytest.mark.parametrize(("length", "least", "most", "ended"), [("short", 1, 16, 3), ("medium", 17, 32, 1)])
 def test_a_piece_that_is_told_its_length_ends_inside_it(model, tmp_path, length, least, most, ended):
-    invoke("generate", "--mode", "2-part", "--length", length, "-n", 3, "-t", 3, "--seed", 2, "--no-picture",
+    invoke("generate", "--mode", "2-part", "--length", length, "-n", 6, "-t", 3, "--seed", 2, "--no-picture",
            "--model", model, "--out", tmp_path)
     kept = json.loads((tmp_path / "scores.json").read_text())["kept"]
     # random weights seldom close, and the model holds fewer ids than 32 of its bars have

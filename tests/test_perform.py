@@ -217,7 +217,8 @@ def test_two_performances_at_once_do_not_know_of_each_other(synth, play):
     """One plays to the synthesiser, one to its own virtual port; the second ends, the first plays on."""
     one, other = play(), play(port=None)
     playing(synth)
-    wait_until(lambda: '"draw"' in (other.folder / "session.jsonl").read_text(), 60)
+    log = other.folder / "session.jsonl"
+    wait_until(lambda: log.exists() and '"draw"' in log.read_text(), 60)
     time.sleep(1)
     other.process.send_signal(signal.SIGTERM)
     assert other.finish(20)[0] == 0

@@ -145,6 +145,28 @@ def test_clashes_become_rare(kind, monkeypatch):
         assert counts[0] > 30 and (counts[1] < counts[0] / 5 if form == "chorale" else counts[1] == counts[0])
 
 
+def count_dissonances(piece):
+    """Pairs of voices that attack together a second, a tritone or a seventh apart, and all pairs."""
+    pairs = [abs(one.pitch - other.pitch) % 12 for upper, lower in itertools.combinations(piece.voices, 2)
+             for one in upper for other in lower if one.start_ticks == other.start_ticks]
+    return sum(away in motion.DISSONANCES for away in pairs), len(pairs)
+
+
+def test_tension_moves_dissonances_where_the_word_is_unusual():
+    """In random chords: less, as usual, more; the usual word is as if nothing had been said."""
+    vocab, shares = make_vocab(), {}
+    rules = make_rules(vocab, RuleSet(eos="mask", soft={"tension"}, bias=in_chords(vocab, (4, 4))))
+    for word in ("low", "moderate", None, "high"):
+        words = {} if word is None else {"harmonic_tension": word}
+        prompt = prompt_of("chorale", (4, 4), Key(0, "major"), vocab, **words)
+        rows, _ = walk(rules, prompt, 700, range(4))
+        pieces = [decode([*prompt, *ids], vocab) for ids in rows]
+        found, pairs = (sum(counts) for counts in zip(*map(count_dissonances, pieces), strict=True))
+        assert pairs > 100
+        shares[word] = found / pairs
+    assert shares["low"] < shares["moderate"] < shares["high"] and shares[None] == shares["moderate"]
+
+
 @pytest.mark.parametrize("soft", [{"parallels"}, set(SOFT_RULES)], ids=["alone", "all"])
 def test_carried_state_equals_scan(soft):
     """What the device carried along for a row is what a scan of its ids finds; rows do not mix."""

@@ -17,18 +17,23 @@ AMOUNTS = ("low", "moderate", "high")
 VOICE_STEP, ACCIDENTAL_STEP = 0.4, 0.6  # logits
 
 
-def _steps(words: tuple[str, ...], asked: str | None, usual: str | None) -> int:
+def steps_above(words: tuple[str, ...], asked: str | None, usual: str | None) -> int:
     """How many words `asked` lies above `usual`; what is not said is in the middle, or as usual."""
     if asked is None:
         return 0
     return words.index(asked) - words.index(usual or words[1])
 
 
+def usual_words(context: Context) -> Conditioning:
+    """What a prompt of this form says when nothing else is asked for."""
+    return Conditioning(form=context.form if context.form in VOICES_OF_FORM else None).with_defaults()
+
+
 def character_bias(vocab: Vocab, context: Context) -> list[float]:
     """(V,) offsets."""
-    usual = Conditioning(form=context.form if context.form in VOICES_OF_FORM else None).with_defaults()
-    voices = VOICE_STEP * _steps(TEXTURES, context.texture, usual.texture)
-    accidentals = ACCIDENTAL_STEP * _steps(AMOUNTS, context.chromaticism, usual.chromaticism)
+    usual = usual_words(context)
+    voices = VOICE_STEP * steps_above(TEXTURES, context.texture, usual.texture)
+    accidentals = ACCIDENTAL_STEP * steps_above(AMOUNTS, context.chromaticism, usual.chromaticism)
     named = {token for number, token in vocab.family("VOICE_").items() if number.isdigit()}
     return [voices if token in named else accidentals if name in ("SHARP", "FLAT") else 0.0
             for token, name in enumerate(vocab.names)]

@@ -12,7 +12,7 @@ from mlxgen.music.vocab import Vocab
 
 C_MAJOR = Key(0, "major")
 ANY_LENGTH = (1, 1 << 30)
-LABELS = ("imitation", "harmonic_rhythm", "texture", "chromaticism")
+LABELS = ("imitation", "harmonic_rhythm", "harmonic_tension", "texture", "chromaticism")
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Context:
     length_bars: tuple[int, int] = ANY_LENGTH  # fewest and most
     imitation: str | None = None  # none, low, high
     harmonic_rhythm: str | None = None  # slow, moderate, fast
+    harmonic_tension: str | None = None  # low, moderate, high
     texture: str | None = None  # polyphonic, mixed, homophonic
     chromaticism: str | None = None  # low, moderate, high
 
     def for_grammar(self) -> Context:
         """Only what decides what may be written."""
-        return replace(self.for_tables(), length_bars=ANY_LENGTH, imitation=None, harmonic_rhythm=None)
+        return replace(self.for_tables(), length_bars=ANY_LENGTH, imitation=None, harmonic_rhythm=None,
+                       harmonic_tension=None)
 
     def for_tables(self) -> Context:
         """Without what is but an offset of the logits."""

@@ -5,6 +5,8 @@
 later and may yet move: to a leading tone their last tonic is no clash.
 `tessitura`: tessitura.py.
 `crossings`: a voice does not go above what a voice named higher sings.
+`tension`: where the prompt asks for less or more harmonic tension than is usual for the form, seconds,
+tritones and sevenths are less or more likely, instead of what `clashes` says.
 `harmony`: where the prompt says HARMONIC_RHYTHM_SLOW, what sounded just before, in any voice and octave, is
 more likely to be sung; where it says FAST, less.
 
@@ -26,16 +28,19 @@ import numpy as np
 
 from mlxgen.music.theory import SCALES
 from mlxgen.music.vocab import Vocab
+from mlxgen.sampling.character import AMOUNTS, steps_above, usual_words
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.registers import MAX_VOICES
 from mlxgen.sampling.tessitura import make_tessitura
 
-MOTION_RULES = ("parallels", "clashes", "crossings", "harmony", "tessitura")
+MOTION_RULES = ("parallels", "clashes", "crossings", "harmony", "tension", "tessitura")
 PARALLELS = -10.0  # logits: leaves fewer fifths than real chorales have and about as many octaves
 CLASHES = {"chorale": -1.2, "fugue": -1.0, "motet": -1.0}  # other forms have no more than real ones
 CROSSINGS = -0.7  # for every voice crossed: as often as in real fugues
+TENSIONS = {-1: -1.0, 1: 0.4}  # for every dissonance, where less or more than the form's usual is asked for
 HARMONY = {"slow": 1.5, "fast": -1.0}
 PERFECT = (0, 7)  # semitones within the octave
+SEMITONE, DISSONANCES = (1, 11), (1, 2, 6, 10, 11)
 
 # a lane: pitch (7 bits, 0: none yet), pitch before (7), pitch being spelled (8), voice being written (1)
 BEFORE, SPELLED, WRITTEN = 7, 14, 22
@@ -101,13 +106,17 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
     facts = np.array(lane_facts(vocab, context))
     signs, levels = _levels(vocab, context)
     counted = np.where(facts & SINGS, -1, signs * (CLASHED - CROSSED))
-    meets, kept = _meetings()
+    tension = steps_above(AMOUNTS, context.harmonic_tension, usual_words(context).harmonic_tension)
+    tension *= "tension" in rules
+    clashes = TENSIONS[int(np.sign(tension))] if tension else (
+        CLASHES.get(context.form, 0.0) if "clashes" in rules else 0.0)
+    meets, kept = _meetings(DISSONANCES if tension else SEMITONE)
     return LaneTables(mx.array(facts, dtype=mx.int32), mx.array(levels, dtype=mx.int32),
                       mx.array(counted, dtype=mx.int32),
                       mx.array(list(range(1, MAX_VOICES + 1)), dtype=mx.int32),
                       mx.array(meets, dtype=mx.int32), mx.array(kept, dtype=mx.int32) if harmony else None,
                       mx.array(PARALLELS if "parallels" in rules else 0.0),
-                      mx.array(CLASHES.get(context.form, 0.0) if "clashes" in rules else 0.0),
+                      mx.array(clashes),
                       mx.array(CROSSINGS if "crossings" in rules else 0.0), mx.array(harmony),
                       mx.array(_tessitura(vocab, context, "tessitura" in rules)))
 
@@ -120,12 +129,12 @@ def _levels(vocab: Vocab, context: Context) -> tuple[np.ndarray, np.ndarray]:
     return usual != NO_LEVEL, np.where(facts & SINGS, facts >> SEMITONES, usual)
 
 
-@lru_cache(maxsize=1)
-def _meetings() -> tuple[np.ndarray, np.ndarray]:
-    """`LaneTables.meets` and `kept`. A pitch of 0 is none."""
+@lru_cache(maxsize=2)
+def _meetings(clashing: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """`LaneTables.meets`, `clashing` the distances that clash, and `kept`. A pitch of 0 is none."""
     other, pitch = np.arange(PITCH + 1)[:, None], np.arange(PITCH + 1)
     away, both = np.abs(pitch - other) % 12, (pitch > 0) & (other > 0)
-    clashed = CLASHED * np.isin(away, (1, 11))
+    clashed = CLASHED * np.isin(away, clashing)
     again = [np.zeros_like(away), *(AGAIN * (away == distance) for distance in PERFECT)]
     settled = np.zeros_like(away), clashed + CROSSED * (pitch > other)  # by whether the other is named higher
     return (np.concatenate([both * (more + met) for more in again for met in settled]),

@@ -125,7 +125,7 @@ def test_torch_rules_are_upstreams():
     from bench.peers.torch_loop import UpstreamRules
     from mlxgen.music.prompt import Conditioning, make_prompt
     from mlxgen.sampling.context import read_context
-    from mlxgen.sampling.soft import START, advance_soft_row, apply_soft, make_memory, make_soft_tables
+    from mlxgen.sampling.soft import START, advance_soft_row, apply_soft, make_soft_tables
 
     vocab = make_vocab()
     prompt = make_prompt(Conditioning(form="chorale"), Key(7, "major"), vocab)
@@ -139,7 +139,8 @@ def test_torch_rules_are_upstreams():
     for token in ids:
         rules.feed(token)
         memory = advance_soft_row(memory, token, vocab)
-        expected = apply_soft(mx.zeros((1, len(vocab))), *make_memory([memory]), tables)[0].tolist()
+        device = (mx.array([[part]], dtype=mx.int64) for part in memory)
+        expected = apply_soft(mx.zeros((1, len(vocab))), *device, tables)[0].tolist()
         assert rules.apply(torch.zeros(len(vocab))).tolist() == pytest.approx(expected)
 
 

@@ -27,7 +27,6 @@ from mlxgen.sampling.soft import (
     advance_soft,
     advance_soft_row,
     apply_soft,
-    make_memory,
     make_soft_tables,
 )
 
@@ -258,6 +257,11 @@ def test_unknown_rules_are_named():
         RuleSet(eos="never")
 
 
+def on_device(memory):
+    recent, state = memory
+    return mx.array([[recent]], dtype=mx.int64), mx.array([[state]], dtype=mx.int32)
+
+
 def test_soft_rules_never_empty_the_grammar():
     """Upstream's narrow ranges against a wide grammar: what the grammar allows stays."""
     vocab = make_vocab()
@@ -276,13 +280,13 @@ def test_soft_rules_on_hand_computed_case():
     note = ["OCT_5", "DEG_1", "Dur_240"]
     for name in ["BAR", "BEAT_1", "VOICE_1", *note, "VOICE_2", *note]:
         memory = advance_soft_row(memory, vocab[name], vocab)
-    out = apply_soft(mx.zeros((1, len(vocab))), *make_memory([memory]), tables)[0]
+    out = apply_soft(mx.zeros((1, len(vocab))), *on_device(memory), tables)[0]
     assert out[vocab["VOICE_1"]].item() == pytest.approx(-0.25)  # two attacks
     assert out[vocab["VOICE_3"]].item() == pytest.approx(1.25)  # two attacks, and it has not sounded
     assert out[vocab["Dur_240"]].item() == -1 and out[vocab["SHARP"]].item() == -1
     assert out[vocab["EOS"]].item() == -np.inf
     alone = make_soft_tables(vocab, Context(form="fugue", voices=4), frozenset({"repeat"}))
-    only = apply_soft(mx.zeros((1, len(vocab))), *make_memory([memory]), alone)[0]
+    only = apply_soft(mx.zeros((1, len(vocab))), *on_device(memory), alone)[0]
     assert np.flatnonzero(np.array(only)).tolist() == [vocab["Dur_240"]]
 
 
@@ -295,7 +299,7 @@ def test_soft_rules_equal_upstream(shared):
         tables = make_soft_tables(vocab, Context(Key(case["key_root"], case["key_mode"]), form=case["form"],
                                                  voices=case["num_voices"]))
         steps = {step["t"]: step for step in case["steps"]}
-        memory, device = START, make_memory([START])
+        memory, device = START, on_device(START)
         for place, token in enumerate(case["tokens"]):
             if place in steps:
                 out = np.array(apply_soft(mx.zeros((1, len(vocab))), *device, tables))[0]

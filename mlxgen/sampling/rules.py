@@ -54,7 +54,6 @@ from mlxgen.sampling.soft import (
     advance_soft,
     advance_soft_row,
     apply_soft,
-    make_memory,
     make_soft_tables,
 )
 
@@ -114,7 +113,8 @@ class RowState:
     context: Context
     place: int  # the grammar's state
     register: int
-    memory: tuple[int, ...]  # of upstream's rules
+    recent: int  # of upstream's rules
+    memory: int
     lanes: tuple[int, ...]  # of the rules about motion
     entries: int  # of the rule about answers
     subject: tuple[int, ...]
@@ -183,14 +183,14 @@ class Rules:
         if asks_for_pace(row.context):
             values = advance_pace_row(values, token, fact)
         return RowState(row.context, move & 0xFFFF, advance_register(row.register, move),
-                        advance_soft_row(row.memory, token, self.vocab),
+                        *advance_soft_row((row.recent, row.memory), token, self.vocab),
                         advance_lanes_row(row.lanes, fact), entries, subject,
                         row.bars + (token == self.vocab["BAR"]), values)
 
     def begin(self, context: Context) -> RowState:
         """Before the first id."""
         grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
-        return RowState(context, grammar.start, START_REGISTER, START, START_LANES, START_ENTRIES,
+        return RowState(context, grammar.start, START_REGISTER, *START, START_LANES, START_ENTRIES,
                         START_SUBJECT, 0, start_values(self.vocab, context.form))
 
     def _carry_over(self, before: RowState, context: Context) -> RowState:
@@ -207,8 +207,8 @@ class Rules:
         rows = list(rows)
         make = {"place": lambda: mx.array([row.place for row in rows], dtype=mx.int32),
                 "register": lambda: mx.array([[row.register] for row in rows], dtype=mx.int64),
-                "recent": lambda: make_memory([row.memory for row in rows])[0],
-                "memory": lambda: make_memory([row.memory for row in rows])[1],
+                "recent": lambda: mx.array([[row.recent] for row in rows], dtype=mx.int64),
+                "memory": lambda: mx.array([[row.memory] for row in rows], dtype=mx.int32),
                 "lanes": lambda: mx.array([row.lanes for row in rows], dtype=mx.int32),
                 "entries": lambda: mx.array([[row.entries] for row in rows], dtype=mx.int64),
                 "subject": lambda: mx.array([row.subject for row in rows], dtype=mx.int32),
@@ -219,14 +219,12 @@ class Rules:
     def read_state(self, state: tuple[mx.array, ...], context: Context, row: int = 0) -> RowState:
         """A row of arrays as plain integers; a part that no rule kept stands at its beginning."""
         kept = {name: array[row].tolist() for name, array in zip(self._parts, state, strict=True)}
-        for name in ("register", "entries", "bars"):
+        for name in ("register", "recent", "memory", "entries", "bars"):
             if name in kept:
                 (kept[name],) = kept[name]
         for name in ("lanes", "subject", "values"):
             if name in kept:
                 kept[name] = tuple(kept[name])
-        if "recent" in kept:
-            kept["memory"] = (*kept.pop("recent"), *kept["memory"])
         return replace(self.begin(context), **kept)
 
     # on the device

@@ -7,7 +7,6 @@ attacks at one instant is taken as the instant itself: no instant that upstream'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -140,14 +139,9 @@ def make_soft_tables(vocab: Vocab, context: Context,
                       mx.array(-2.0 if "pattern" in rules else 0.0))
 
 
-def make_memory(rows: Sequence[tuple[int, ...]]) -> tuple[mx.array, mx.array]:
-    """What rows remember, for `apply_soft`: recent (B, 1) int64 and state (B, 1) int32."""
-    return (mx.array([[recent] for recent, _ in rows], dtype=mx.int64),
-            mx.array([[state] for _, state in rows], dtype=mx.int32))
-
-
 def apply_soft(logits: mx.array, recent: mx.array, state: mx.array, tables: SoftTables) -> mx.array:
-    """(B, V) logits and what `make_memory` makes -> (B, V) with the rules of the tables applied."""
+    """(B, V) logits, recent (B, 1) int64 and state (B, 1) int32, the two integers remembered -> (B, V) with
+    the rules of the tables applied."""
     ids = tables.ids
     warm, state = state >> _WARM & 1, state.squeeze(-1)
     pending = mx.take(tables.pending, state & (1 << _PENDING_BITS) - 1, axis=0)

@@ -11,8 +11,9 @@ import pytest
 from mlxgen.music.piece import Note, Piece
 from mlxgen.music.theory import C_MAJOR, Key
 from mlxgen.music.vocab import Vocab
-from weights.recipe.corpus import TOKENIZER, make_row, write_corpus
+from weights.recipe.corpus import make_row, write_corpus
 from weights.recipe.sources import Entry
+from weights.recipe.vocabulary import TOKENIZER
 
 QUARTER = 480
 VOCAB = Vocab.load(TOKENIZER)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from recipe_music import SHAPE, VOCAB, build_made_corpus, make_trainer
 
-from weights.recipe.corpus import TOKENIZER
+from weights.recipe.vocabulary import TOKENIZER
 
 
 @pytest.fixture(scope="module")

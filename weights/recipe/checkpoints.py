@@ -14,6 +14,7 @@ from convert.upstream import translate_config
 from mlxgen.model.config import ModelConfig
 
 MODULE = "bach_gen.model.config"
+VOCABULARY_ROWS = ("token_embed.weight", "head.weight")
 
 
 @dataclass
@@ -86,6 +87,15 @@ def save(path: Path, model, optimizers, config: ModelConfig, dropout: float, sta
         "recipe": dict(state),
     }
     write(path, content)
+
+
+def with_new_names(weights: dict[str, torch.Tensor], vocab_size: int) -> dict[str, torch.Tensor]:
+    """The same weights for a vocabulary with names appended: each new row is the mean of the old ones."""
+    grown = dict(weights)
+    for name, rows in weights.items():
+        if name in VOCABULARY_ROWS and len(rows) < vocab_size:
+            grown[name] = torch.cat((rows, rows.mean(0, keepdim=True).expand(vocab_size - len(rows), -1)))
+    return grown
 
 
 def write(path: Path, content: dict) -> None:

@@ -3,7 +3,7 @@
 Reads every source in parallel, folds notes into the vocabulary's range, drops what is there twice (by
 content, whatever the key), holds out JSB's test and validation chorales (by content) and 5 % of the files
 of every other form (by hash of the name), labels, encodes, and writes two files into DIR, which lies
-outside the repository:
+outside the repository (and a copy of the vocabulary, tokenizer.json, which decides what can be written):
 
     corpus.npz        tokens (uint8), offsets, prefix lengths: one row a piece
     corpus.jsonl.gz   one line a piece: name, source, licence, split, form, style, key, meter, labels, voices
@@ -22,26 +22,25 @@ from pathlib import Path
 
 import numpy as np
 
-from mlxgen.music.encode import encode
+from mlxgen.music.encode import Markers, encode
 from mlxgen.music.prompt import Conditioning
 from mlxgen.music.vocab import Vocab
 
 from .content import ContentIndex, content_hash, shingles
 from .labels import measure_labels
 from .sources import Entry, folded, music21_files, read_counterpoint, read_jsb, read_music21, read_openscore
+from .vocabulary import TOKENIZER, grid_ticks, section_bars, with_own_durations
 
-HERE = Path(__file__).parent
-TOKENIZER = HERE / "tokenizer.json"
 HELD_OUT_SHARE = 0.05
 MAX_PALESTRINA = 400
 _LABEL_FIELDS = ("texture", "imitation", "harmonic_rhythm", "harmonic_tension", "chromaticism")
 
 
-def _read_task(task: tuple[str, Path]) -> tuple[list[Entry], str]:
-    """(reader name, path) -> its entries, and the reason when the file cannot be used."""
-    reader, path = task
+def _read_task(task: tuple[str, Path, int]) -> tuple[list[Entry], str]:
+    """(reader name, path, grid in ticks) -> its entries, and the reason when the file cannot be used."""
+    reader, path, grid = task
     try:
-        return list(READERS[reader](path)), ""
+        return list(READERS[reader](path, grid)), ""
     except (
         ValueError,
         IndexError,
@@ -122,7 +121,8 @@ def make_row(entry: Entry, split: str, jsb_name: str | None, vocab: Vocab) -> tu
     piece = entry.piece
     words, values = measure_labels(piece)
     conditioning = Conditioning(form=entry.form, style=entry.style, length_bars=piece.length_bars, **words)
-    ids = encode(piece, vocab, conditioning)
+    markers = Markers(sections=section_bars(piece))
+    ids = encode(with_own_durations(piece, vocab), vocab, conditioning, markers=markers)
     row = {
         "name": entry.name,
         "source": entry.source,
@@ -143,16 +143,23 @@ def make_row(entry: Entry, split: str, jsb_name: str | None, vocab: Vocab) -> tu
     return row, ids
 
 
-def _row_task(task: tuple[Entry, str, str | None]) -> tuple[dict, list[int]]:
-    return make_row(*task, Vocab.load(TOKENIZER))
+def _row_task(task: tuple[Entry, str, str | None, Vocab]) -> tuple[dict, list[int]]:
+    return make_row(*task)
 
 
-def build(tasks: list[tuple[str, Path]], jsb_path: Path | None, work: Path, workers: int) -> list[dict]:
+def build(
+    tasks: list[tuple[str, Path]],
+    jsb_path: Path | None,
+    work: Path,
+    workers: int,
+    tokenizer: Path = TOKENIZER,
+) -> list[dict]:
     """Read, select, encode and write; returns the rows."""
-    vocab = Vocab.load(TOKENIZER)
+    vocab = Vocab.load(tokenizer)
+    reading = [(*task, grid_ticks(vocab)) for task in tasks]
     entries, palestrina = [], 0
     with ProcessPoolExecutor(workers) as pool:
-        for read, problem in pool.map(_read_task, tasks, chunksize=8):
+        for read, problem in pool.map(_read_task, reading, chunksize=8):
             if problem:
                 print("left out:", problem)
             for entry in read:
@@ -165,13 +172,13 @@ def build(tasks: list[tuple[str, Path]], jsb_path: Path | None, work: Path, work
         print(f"{len(entries)} pieces read", flush=True)
         chosen = list(select(entries, read_jsb(jsb_path) if jsb_path else []))
         print(f"{len(chosen)} after deduplication", flush=True)
-        made = list(pool.map(_row_task, chosen, chunksize=8))
+        made = list(pool.map(_row_task, [(*one, vocab) for one in chosen], chunksize=8))
     write_corpus(work, made, vocab)
     return [row for row, _ in made]
 
 
 def write_corpus(work: Path, made: list[tuple[dict, list[int]]], vocab: Vocab) -> None:
-    """corpus.npz and corpus.jsonl.gz, each under a temporary name first."""
+    """corpus.npz, corpus.jsonl.gz and tokenizer.json, the large ones under a temporary name first."""
     work.mkdir(parents=True, exist_ok=True)
     lengths = [len(ids) for _, ids in made]
     last_of_prefix = set(vocab.family("KEY_").values())
@@ -186,6 +193,12 @@ def write_corpus(work: Path, made: list[tuple[dict, list[int]]], vocab: Vocab) -
     with gzip.open(work / "corpus.tmp.gz", "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(row, separators=(",", ":")) + "\n" for row, _ in made)
     os.replace(work / "corpus.tmp.gz", work / "corpus.jsonl.gz")
+    vocab.save(work / "tokenizer.json")
+
+
+def read_vocab(work: Path) -> Vocab:
+    """The vocabulary of a built corpus."""
+    return Vocab.load(work / "tokenizer.json")
 
 
 def read_rows(work: Path) -> list[dict]:
@@ -221,10 +234,12 @@ def main() -> None:
     parser.add_argument(
         "--jsb", type=Path, help="Jsb16thSeparated.json: its test and valid chorales are held out"
     )
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="the vocabulary to write in")
     parser.add_argument("--no-music21", action="store_true", help="leave music21's packaged corpus out")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    rows = build(find_tasks(args.extra, not args.no_music21), args.jsb, args.work, args.workers)
+    tasks = find_tasks(args.extra, not args.no_music21)
+    rows = build(tasks, args.jsb, args.work, args.workers, args.tokenizer)
     print(make_table(rows))
 
 

@@ -1,8 +1,9 @@
 """Training crops: a conditioning prefix, then the music from some bar line on.
 
-Every crop keeps its piece's whole prefix, as a streamed window does. Two augmentations cost nothing in a
-scale-degree language: another key is another KEY token and, past the octave, another OCT number; and labels
-are left out now and then, so that a prompt may leave them unsaid.
+Every crop keeps its piece's whole prefix, as a streamed window does, and where the vocabulary names
+sections, the name of the one that it begins in, as a chunk does; such names are given, never charged. Two
+augmentations cost nothing in a scale-degree language: another key is another KEY token and, past the octave,
+another OCT number; and labels are left out now and then, so that a prompt may leave them unsaid.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ DROPPABLE = ("LENGTH_", "TEXTURE_", "IMITATION_", "HARMONIC_RHYTHM_", "HARMONIC_
 class EncodedPiece:
     """One piece as ids.
 
-    Prefix and events (EOS last), where its bars begin, and how far it may be transposed.
+    Prefix and events (EOS last), where its bars begin, where sections are named, and how far it may be
+    transposed.
     """
 
     name: str
@@ -45,14 +47,25 @@ class EncodedPiece:
     prefix: np.ndarray
     events: np.ndarray
     bar_starts: np.ndarray
+    section_marks: np.ndarray
     key: Key
     shifts: tuple[int, int]
+
+    def prefix_at(self, start: int) -> np.ndarray:
+        """The prefix of the events from `start` on: with the section that goes on there, if one does."""
+        named = self.section_marks[self.section_marks < start][-1:]
+        return np.concatenate([self.prefix, self.events[named]])
+
+    def charged(self, start: int, end: int) -> np.ndarray:
+        """Of the events from `start` to `end`, which are music: (end - start) of bool."""
+        return ~np.isin(np.arange(start, end), self.section_marks)
 
 
 def load_pieces(work: Path, vocab: Vocab) -> list[EncodedPiece]:
     """The pieces of a built corpus."""
     with np.load(work / "corpus.npz") as arrays:
         tokens, offsets, prefix = arrays["tokens"], arrays["offsets"], arrays["prefix"]
+    sections = list(vocab.family("SECTION_").values())
     pieces = []
     for row, start, end, split in zip(read_rows(work), offsets, offsets[1:], prefix, strict=False):
         ids = tokens[start:end].astype(np.int64)
@@ -71,6 +84,7 @@ def load_pieces(work: Path, vocab: Vocab) -> list[EncodedPiece]:
                 ids[:split],
                 events,
                 np.flatnonzero(events == vocab["BAR"]),
+                np.flatnonzero(np.isin(events, sections)),
                 Key(*row["key"]),
                 (min(shifts[0], 0), max(shifts[1], 0)),
             )
@@ -146,15 +160,17 @@ class CropSampler:
         """One (inputs, targets) pair of `length`; the prefix and the padding are not charged."""
         low, high = piece.shifts
         semitones = int(np.clip(round(rng.triangular(-MAX_SHIFT - 1, 0, MAX_SHIFT + 1)), low, high))
-        prefix, events = self._transposer.apply(piece.prefix, piece.events, piece.key, semitones)
-        dropped = np.isin(prefix, self._droppable) & (rng.random(len(prefix)) < LABEL_DROP)
-        prefix = prefix[~dropped]
-        room = length + 1 - len(prefix)
-        ids = np.concatenate([prefix, events[self._start(piece, room, rng) :][:room]])
+        dropped = np.isin(piece.prefix, self._droppable) & (rng.random(len(piece.prefix)) < LABEL_DROP)
+        start = self._start(piece, length + 1 - len(piece.prefix) + dropped.sum(), rng)
+        prefix = piece.prefix_at(start)
+        prefix = np.delete(prefix, np.flatnonzero(dropped))
+        end = min(start + length + 1 - len(prefix), len(piece.events))
+        prefix, events = self._transposer.apply(prefix, piece.events[start:end], piece.key, semitones)
+        ids = np.concatenate([prefix, events])
         inputs = np.full(length, self._vocab["PAD"], dtype=np.int64)
         targets = np.full(length, IGNORED, dtype=np.int64)
         inputs[: len(ids) - 1] = ids[:-1]
-        targets[len(prefix) - 1 : len(ids) - 1] = ids[len(prefix) :]
+        targets[len(prefix) - 1 : len(ids) - 1] = np.where(piece.charged(start, end), events, IGNORED)
         return inputs, targets
 
     @staticmethod

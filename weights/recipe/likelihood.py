@@ -11,7 +11,7 @@ from mlxgen.music.prompt import Conditioning, make_prefix
 from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 
-from .corpus import TOKENIZER, read_rows
+from .corpus import read_rows, read_vocab
 from .data import EncodedPiece, load_pieces
 from .windows import Window, make_windows, measure_windows
 
@@ -51,11 +51,9 @@ def measure_nll(model, work: Path, length: int, limit: int) -> dict:
 
     limit: windows a piece (of the held-out pieces; JSB test is always charged whole).
     """
-    vocab = Vocab.load(TOKENIZER)
+    vocab = read_vocab(work)
     rows, pieces = read_rows(work), load_pieces(work, vocab)
-    held = [
-        (row, piece) for row, piece in zip(rows, pieces, strict=True) if row["split"] in HELD_OUT
-    ]
+    held = [(row, piece) for row, piece in zip(rows, pieces, strict=True) if row["split"] in HELD_OUT]
     totals = measure_windows(
         model, [window for _, piece in held for window in make_windows(piece, length, limit)]
     )
@@ -126,7 +124,7 @@ def measure_context(model, work: Path, lengths: list[int], split: str, pieces: i
     Taken from the `pieces` smallest pieces of the split that have at least the longest length of tokens.
     Each token is charged once: the longer the window, the more context it has.
     """
-    vocab = Vocab.load(TOKENIZER)
+    vocab = read_vocab(work)
     splits = HELD_OUT if split == "valid" else (split,)
     chosen = [
         piece

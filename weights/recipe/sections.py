@@ -1,8 +1,8 @@
 """RawScore -> Pieces: bars laid end to end, cut where the meter, the key signature or the grid changes.
 
 A short first measure is an upbeat and ends its bar; a short measure elsewhere is completed by the next one,
-or by rest where the next one is whole. Bars with notes off the 60-tick grid (triplets, which the vocabulary
-cannot write) are left out, and the music on either side becomes pieces of its own.
+or by rest where the next one is whole. Bars with notes off the grid (of 60 ticks: triplets, which upstream's
+vocabulary cannot write) are left out, and the music on either side becomes pieces of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from mlxgen.music.piece import Note, Piece
 from mlxgen.music.theory import SCALES, TICKS_PER_QUARTER, Key
 
 from .readers import Measure, RawScore
-
-GRID_TICKS = 60
 
 # notated meter -> (factor on all note values, meter written): longer and shorter notations of one tactus
 # become the six meters that the vocabulary names; 12/8 and 9/8 bars are written as two or three shorter
@@ -84,8 +82,8 @@ def estimate_key(voices: list[list[Note]], fifths: int | None = None, mode: str 
     return max((Key(root, name) for name in SCALES for root in range(12)), key=fit)
 
 
-def _measure_is_on_grid(measure: Measure, factor: Fraction) -> bool:
-    unit = Fraction(GRID_TICKS, TICKS_PER_QUARTER)
+def _measure_is_on_grid(measure: Measure, factor: Fraction, grid_ticks: int) -> bool:
+    unit = Fraction(grid_ticks, TICKS_PER_QUARTER)
     return all(
         (note.offset * factor) % unit == 0 and (note.duration * factor) % unit == 0
         for part in measure.parts
@@ -93,12 +91,12 @@ def _measure_is_on_grid(measure: Measure, factor: Fraction) -> bool:
     )
 
 
-def _runs(score: RawScore) -> Iterator[list[Measure]]:
+def _runs(score: RawScore, grid_ticks: int) -> Iterator[list[Measure]]:
     """Maximal runs of measures of one meter and signature, on the grid, inside one movement."""
     run: list[Measure] = []
     for measure in score.measures:
         known = measure.meter in METERS
-        usable = known and _measure_is_on_grid(measure, METERS[measure.meter][0])
+        usable = known and _measure_is_on_grid(measure, METERS[measure.meter][0], grid_ticks)
         if run and (not usable or (run[-1].meter, run[-1].fifths) != (measure.meter, measure.fifths)):
             yield run
             run = []
@@ -140,10 +138,10 @@ def trim_bars(piece: Piece) -> Piece:
     return piece.between(first // piece.bar_ticks * piece.bar_ticks, piece.length_ticks + 1)
 
 
-def is_clean(piece: Piece) -> bool:
+def is_clean(piece: Piece, grid_ticks: int = 60) -> bool:
     """Every voice monophonic, on the grid, with positive durations."""
     for voice in piece.voices:
-        if any(note.duration_ticks <= 0 or note.start_ticks % GRID_TICKS for note in voice):
+        if any(note.duration_ticks <= 0 or note.start_ticks % grid_ticks for note in voice):
             return False
         if any(left.end_ticks > right.start_ticks for left, right in pairwise(voice)):
             return False
@@ -154,12 +152,13 @@ def split_score(
     score: RawScore,
     title: str,
     *,
+    grid_ticks: int = 60,
     min_bars: int = 8,
     voices: tuple[int, ...] = (2, 3, 4),
     first_note_share: float = 0.03,
 ) -> Iterator[Piece]:
     """The usable pieces of one file. Parts that hold under `first_note_share` of the notes are dropped."""
-    runs = [run for run in _runs(score) if len(run) >= min_bars]
+    runs = [run for run in _runs(score, grid_ticks) if len(run) >= min_bars]
     for number, run in enumerate(runs, start=1):
         laid = _lay_out(run)
         total = sum(map(len, laid))
@@ -170,7 +169,7 @@ def split_score(
         name = title if len(runs) == 1 else f"{title} [{number}]"
         piece = Piece(kept, estimate_key(kept, *signature), METERS[run[0].meter][1], title=name)
         piece = trim_bars(piece)
-        if piece.length_bars >= min_bars and is_clean(piece):
+        if piece.length_bars >= min_bars and is_clean(piece, grid_ticks):
             yield piece
 
 

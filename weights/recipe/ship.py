@@ -13,7 +13,7 @@ from pathlib import Path
 from convert.export import export
 from convert.interop import add_interop
 
-from .corpus import TOKENIZER
+from .vocabulary import TOKENIZER
 
 
 def ship(checkpoint: Path, folder: Path) -> None:

@@ -14,12 +14,14 @@ from itertools import groupby
 from pathlib import Path
 
 from mlxgen.music.piece import Note, Piece
-from mlxgen.music.theory import Key
+from mlxgen.music.theory import TICKS_PER_QUARTER, Key
 
 from .readers import read_kern, read_musicxml
 from .sections import estimate_key, is_clean, rescaled, split_score, trim_bars
 
 SIXTEENTH_TICKS = 120
+MIDI_GRID_TICKS = 60
+OFF_GRID_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ def music21_files() -> list[Path]:
     return [path for path in kept if path.suffix != ".krn" or (path.parent.name, path.stem) not in xml]
 
 
-def read_music21(path: Path) -> Iterator[Entry]:
+def read_music21(path: Path, grid_ticks: int) -> Iterator[Entry]:
     form, style = MUSIC21_FOLDERS[path.parent.name]
     score = read_kern(path) if path.suffix == ".krn" else read_musicxml(path)
     min_bars = 4 if form == "chorale" else 8
     for number, piece in enumerate(
-        split_score(score, path.stem, voices=VOICES[form], min_bars=min_bars), start=1
+        split_score(score, path.stem, grid_ticks=grid_ticks, voices=VOICES[form], min_bars=min_bars), start=1
     ):
         yield Entry(
             f"music21/{path.parent.name}/{path.stem}#{number}",
@@ -91,8 +93,8 @@ def read_music21(path: Path) -> Iterator[Entry]:
         )
 
 
-def read_openscore(path: Path) -> Iterator[Entry]:
-    pieces = split_score(read_musicxml(path), path.stem, voices=(4,))
+def read_openscore(path: Path, grid_ticks: int) -> Iterator[Entry]:
+    pieces = split_score(read_musicxml(path), path.stem, grid_ticks=grid_ticks, voices=(4,))
     for number, piece in enumerate(pieces, start=1):
         yield Entry(
             f"openscore/{path.parent.name}/{path.stem}#{number}",
@@ -117,19 +119,24 @@ _COUNTERPOINT_FORMS = {
 }
 
 
-def read_counterpoint(folder: Path) -> Iterator[Entry]:
-    """The pieces of a folder of .mid files and a manifest.tsv (file, form, voices, key, meter, licence)."""
+def read_counterpoint(folder: Path, _grid_ticks: int) -> Iterator[Entry]:
+    """The pieces of a folder of .mid files and a manifest.tsv (file, form, voices, key, meter, licence).
+
+    MIDI is read on a grid of 60 ticks whatever the vocabulary has: files with triplets are left out.
+    """
     with (folder / "manifest.tsv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     for row in rows:
         count = int(row["voices"])
         if not 2 <= count <= 4 or ";" in row["meter"]:  # a meter that changes on the way
             continue
+        if off_grid_share(folder / row["file"]) > OFF_GRID_SHARE:
+            continue
         numerator, denominator = (int(part) for part in row["meter"].split("/"))
         key = Key.parse(f"{row['key']} {'major' if row['mode'] == 'major' else 'minor'}")
         piece = Piece(_midi_voices(folder / row["file"]), key, (numerator, denominator), title=row["title"])
         piece = rescaled(piece)
-        if piece is None or len(piece.voices) != count or not is_clean(piece):
+        if piece is None or len(piece.voices) != count or not is_clean(piece, MIDI_GRID_TICKS):
             continue
         style = "bach" if "Bach" in row["composer"] else "baroque"
         if "Titelouze" in row["composer"] or "Banchieri" in row["composer"]:
@@ -142,6 +149,23 @@ def read_counterpoint(folder: Path) -> Iterator[Entry]:
             style,
             trim_bars(piece),
         )
+
+
+def off_grid_share(path: Path) -> float:
+    """How many of a MIDI file's attacks lie more than a tick of 480 a quarter off the grid of 32nds."""
+    import mido
+
+    file = mido.MidiFile(path)
+    off = attacks = 0
+    for track in file.tracks:
+        now_ticks = 0
+        for message in track:
+            now_ticks += message.time
+            if message.type == "note_on" and message.velocity:
+                attacks += 1
+                into = now_ticks * TICKS_PER_QUARTER / file.ticks_per_beat % MIDI_GRID_TICKS
+                off += 1 < into < MIDI_GRID_TICKS - 1
+    return off / max(attacks, 1)
 
 
 def _midi_voices(path: Path) -> list[list[Note]]:

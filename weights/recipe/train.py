@@ -29,6 +29,7 @@ from mlxgen.model.config import ModelConfig
 from mlxgen.music.vocab import Vocab
 
 from . import checkpoints
+from .corpus import read_vocab
 from .data import FORMS, IGNORED, CropSampler, load_pieces
 from .optim import make_optimizers
 from .schedule import DECAY_FROM, Settings, crop_length, learning_rate
@@ -71,7 +72,8 @@ class Trainer:
         if (out / "latest.pt").is_file():
             self._restore(out / "latest.pt")
         elif start is not None:
-            self.model.load_state_dict(checkpoints.load(start)["model_state_dict"])
+            weights = checkpoints.load(start)["model_state_dict"]
+            self.model.load_state_dict(checkpoints.with_new_names(weights, config.vocab_size))
 
     def _restore(self, path: Path) -> None:
         content = checkpoints.load(path)
@@ -242,7 +244,7 @@ def main() -> None:
         parser.error("give a budget: --minutes or --steps")
     if args["threads"]:
         torch.set_num_threads(args["threads"])
-    vocab = Vocab.load(Path(__file__).parent / "tokenizer.json")
+    vocab = read_vocab(args["work"])
     config = ModelConfig(
         vocab_size=len(vocab),
         drope=bool(args["drope"]),

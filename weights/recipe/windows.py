@@ -28,15 +28,15 @@ def make_windows(
     piece: EncodedPiece, length: int, limit: int = 1 << 30, prefix: np.ndarray | None = None
 ) -> list[Window]:
     """The windows of one piece, at most `limit` of them, each overlapping the last by half."""
-    prefix = piece.prefix if prefix is None else prefix
-    room = length + 1 - len(prefix)
     windows, start, charged = [], 0, 0
     while charged < len(piece.events) and len(windows) < limit:
+        own = piece.prefix_at(start) if prefix is None else prefix
+        room = length + 1 - len(own)
         end = min(start + room, len(piece.events))
-        ids = np.concatenate([prefix, piece.events[start:end]])
+        ids = np.concatenate([own, piece.events[start:end]])
         targets = np.full(len(ids) - 1, IGNORED, dtype=np.int64)
-        first = len(prefix) + charged - start
-        targets[first - 1 :] = ids[first:]
+        first = len(own) + charged - start
+        targets[first - 1 :] = np.where(piece.charged(charged, end), ids[first:], IGNORED)
         windows.append(Window(piece.form, piece.name, ids[:-1], targets))
         charged = end
         bars = piece.bar_starts[piece.bar_starts >= end - room // 2]

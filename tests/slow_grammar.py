@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 from mlxgen.music.encode import pitch_ids, time_shift_ids
 from mlxgen.music.theory import bar_ticks, beat_ticks
 from mlxgen.sampling.context import Context
@@ -15,6 +17,7 @@ class SlowGrammar:
         self.vocab, self.context = vocab, context
         self.bar_ticks, self.beat_ticks = bar_ticks(context.meter), beat_ticks(context.meter)
         self.voices = context.voice_count(vocab)
+        self.unit_ticks = gcd(*vocab.duration_bins, *vocab.time_shift_bins)
         self.spellings = {}
         for voice in range(1, self.voices + 1):
             low, high = voice_range(context, voice, vocab) if ranges else (vocab.min_pitch, vocab.max_pitch)
@@ -48,7 +51,7 @@ class SlowGrammar:
     def shift_ok(self, name):
         """Some gap that begins with the shifts so far and this one ends on a line or where one may attack."""
         begun = self.now - sum(int(shift[10:]) for shift in self.shifts)
-        for end in range(self.now + 60, self.line() + 1, 60):
+        for end in range(self.now + self.unit_ticks, self.line() + 1, self.unit_ticks):
             written = [self.vocab.name(token) for token in time_shift_ids(end - begun, self.vocab)]
             if written[:len(self.shifts) + 1] == [*self.shifts, name] and (
                     end == self.line() or any(self.free(voice, end) for voice in self.singers())):

@@ -7,7 +7,7 @@ import itertools
 import mlx.core as mx
 import numpy as np
 import pytest
-from tiny import make_vocab
+from tiny import TRIPLETS, make_vocab
 
 from mlxgen.music.decode import decode
 from mlxgen.music.encode import pitch_ids
@@ -167,10 +167,11 @@ def test_tension_moves_dissonances_where_the_word_is_unusual():
     assert shares["low"] < shares["moderate"] < shares["high"] and shares[None] == shares["moderate"]
 
 
+@pytest.mark.parametrize("more", [(), TRIPLETS], ids=["32nds", "triplets"])
 @pytest.mark.parametrize("soft", [{"parallels"}, set(SOFT_RULES)], ids=["alone", "all"])
-def test_carried_state_equals_scan(soft):
+def test_carried_state_equals_scan(soft, more):
     """What the device carried along for a row is what a scan of its ids finds; rows do not mix."""
-    vocab = make_vocab()
+    vocab = make_vocab(more=more)
     rules = make_rules(vocab, RuleSet(eos="length", soft=soft))
     prompt = prompt_of("fugue", (3, 4), Key(7, "minor"), vocab, length_bars=64)
     rows, state = walk(rules, prompt, 300, (3, 4, 5))

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from slow_grammar import SlowGrammar
-from tiny import make_vocab
+from tiny import TRIPLETS, make_vocab
 
 from mlxgen.music.decode import Decoder
 from mlxgen.music.encode import encode
@@ -20,7 +20,7 @@ from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
-from mlxgen.sampling.registers import START_REGISTER, advance_register, advance_registers, pass_gates, passes
+from mlxgen.sampling.registers import START_REGISTER
 from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet, make_rules
 from mlxgen.sampling.soft import (
     START,
@@ -43,7 +43,8 @@ CONTEXTS = [
 
 
 def allowed_ids(grammar, place, register):
-    allowed = pass_gates(mx.array(grammar.gates[place])[None], mx.array([[register]], dtype=mx.int64))
+    register = mx.array([[register]], dtype=mx.int64)
+    allowed = grammar.layout.pass_gates(mx.array(grammar.gates[place])[None], register)
     return set(np.flatnonzero(np.array(allowed)[0]).tolist())
 
 
@@ -63,14 +64,18 @@ def rejected(ids, vocab, ranges):
         if after_prefix and token not in allowed_ids(grammar, place, register):
             places.append(index)
         move = int(grammar.moves[place, token])
-        place, register = move & 0xFFFF, advance_register(register, move)
+        place, register = move & 0xFFFF, grammar.layout.advance(register, move)
     return places
 
 
-@pytest.mark.parametrize("kind", ["scale_degree", "absolute"])
+VOCABS = {"scale_degree": make_vocab(), "absolute": make_vocab("absolute"),
+          "triplets": make_vocab(more=TRIPLETS)}
+
+
+@pytest.mark.parametrize("kind", VOCABS)
 @pytest.mark.parametrize("context", CONTEXTS, ids=lambda c: f"{c.form}-{c.meter}-{c.sequential}")
 def test_automaton_equals_slow_twin(kind, context):
-    vocab = make_vocab(kind)
+    vocab = VOCABS[kind]
     grammar, slow = make_grammar(vocab, context), SlowGrammar(vocab, context)
     choose = random.Random(f"{kind}{context}")
     place, register, sounded = grammar.start, START_REGISTER, 0
@@ -85,7 +90,7 @@ def test_automaton_equals_slow_twin(kind, context):
         weights = [0.02 if name[:3] in ("SUB", "CAD") or name == "VOICE_SEP" else 1.0 for name in names]
         name = choose.choices(names, weights)[0]
         move = int(grammar.moves[place, vocab[name]])
-        place, register = move & 0xFFFF, advance_register(register, move)
+        place, register = move & 0xFFFF, grammar.layout.advance(register, move)
         slow.feed(name)
         sounded += name.startswith("Dur_")
     assert sounded > 60
@@ -100,15 +105,16 @@ def test_what_the_twin_must_catch():
     differs = False
     for name in ["BAR", "BEAT_1", *["TimeShift_480", "BEAT_2", "TimeShift_480", "BEAT_3", "TimeShift_480"]]:
         move = int(grammar.moves[place, vocab[name]])
-        place, register = move & 0xFFFF, advance_register(register, move)
+        place, register = move & 0xFFFF, grammar.layout.advance(register, move)
         slow.feed(name)
         differs |= {vocab.name(t) for t in allowed_ids(grammar, place, register)} != slow.allowed()
     assert differs
 
 
-def test_a_random_piece_is_legal_music():
+@pytest.mark.parametrize("kind", VOCABS)
+def test_a_random_piece_is_legal_music(kind):
     """No voice overlaps itself, ranges hold, bars add up: judged by the decoder, not by the grammar."""
-    vocab = make_vocab()
+    vocab = VOCABS[kind]
     rules = make_rules(vocab, RuleSet(eos="mask"))
     ids = make_prompt(Conditioning(form="chorale", meter=(3, 4)), Key(7, "minor"), vocab)
     (row,) = rules.scan(ids)
@@ -133,20 +139,24 @@ def test_a_random_piece_is_legal_music():
         assert all(a.end_ticks <= b.start_ticks for a, b in itertools.pairwise(voice))
 
 
-def test_device_registers_equal_plain_integers():
-    vocab = make_vocab()
+@pytest.mark.parametrize("more", [(), TRIPLETS], ids=["32nds", "triplets"])
+def test_device_registers_equal_plain_integers(more):
+    vocab = make_vocab(more=more)
     grammar = make_grammar(vocab, CONTEXTS[0])
+    layout = grammar.layout
+    assert grammar.gates.dtype == layout.gate_type and layout.bits == (8 if more else 6)
     choose = random.Random(3)
     place, registers = grammar.start, [START_REGISTER] * 3
     for _ in range(400):  # any ids, allowed or not
         moves = [int(grammar.moves[place, choose.randrange(len(vocab))]) for _ in registers]
-        device = advance_registers(mx.array([[r] for r in registers], dtype=mx.int64),
-                                   mx.array([[m] for m in moves], dtype=mx.int64))
-        registers = [advance_register(r, m) for r, m in zip(registers, moves, strict=True)]
+        device = layout.advance(mx.array([[r] for r in registers], dtype=mx.int64),
+                                mx.array([[m] for m in moves], dtype=mx.int64))
+        registers = [layout.advance(r, m) for r, m in zip(registers, moves, strict=True)]
         assert device.squeeze(-1).tolist() == registers
         gates = [grammar.gates[place].tolist()] * 3
-        assert pass_gates(mx.array(gates, dtype=mx.int16), device).tolist() == [
-            [passes(gate, register) for gate in row] for row, register in zip(gates, registers, strict=True)]
+        assert layout.pass_gates(mx.array(np.array(gates, layout.gate_type)), device).tolist() == [
+            [layout.passes(gate, register) for gate in row]
+            for row, register in zip(gates, registers, strict=True)]
         place = moves[0] & 0xFFFF
 
 

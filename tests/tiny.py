@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 
 from mlxgen.model.config import ModelConfig
@@ -22,10 +24,12 @@ _NAMES = """PAD BOS EOS VOICE_1 VOICE_2 VOICE_3 VOICE_4 SUBJECT_START SUBJECT_EN
     CHROMATICISM_LOW CHROMATICISM_MODERATE CHROMATICISM_HIGH
     ENCODE_INTERLEAVED ENCODE_SEQUENTIAL VOICE_SEP"""
 BINS = (60, 120, 180, 240, 360, 480, 720, 960, 1440, 1920, 2880)
+TRIPLETS = [*(f"Dur_{ticks}" for ticks in (80, 160, 320)),
+            *(f"TimeShift_{ticks}" for ticks in (20, 40, 80, 160, 320))]
 
 
-def make_vocab(kind: str = "scale_degree") -> Vocab:
-    """A vocabulary with every family of tokens, shaped like upstream's."""
+def make_vocab(kind: str = "scale_degree", more: Sequence[str] = ()) -> Vocab:
+    """A vocabulary with every family of tokens, shaped like upstream's; `more` names at the end."""
     names = _NAMES.split() + [f"KEY_{key}" for key in KEYS.split()]
     if kind == "absolute":
         names += [f"Pitch_{pitch}" for pitch in range(36, 85)]
@@ -33,7 +37,7 @@ def make_vocab(kind: str = "scale_degree") -> Vocab:
         names += [f"OCT_{octave}" for octave in range(2, 8)] + [f"DEG_{degree}" for degree in range(1, 8)]
         names += ["SHARP", "FLAT"]
     names += [f"Dur_{ticks}" for ticks in BINS] + [f"TimeShift_{ticks}" for ticks in BINS]
-    names += ["FORM_SONATA", "CAD_PAC", "CAD_IAC", "CAD_HC", "CAD_DC"]
+    names += ["FORM_SONATA", "CAD_PAC", "CAD_IAC", "CAD_HC", "CAD_DC", *more]
     return Vocab({"tokenizer_type": kind, "token_to_name": dict(enumerate(names)), "config": {}})
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mlxgen.music.theory import bar_ticks, beat_count, beat_ticks
-from mlxgen.sampling.registers import ALWAYS
 
 FRESH = 10**6  # no limit on the next shift: nothing has been shifted since the last note or line
+ON_LINE = 10**6  # see Clock.reach
 
 
 class Clock:
@@ -35,7 +35,7 @@ class Clock:
         return found
 
     def reach(self, position: int, shift: int, room: int) -> int:
-        """The largest gap that begins with this shift, ALWAYS if that gap ends on a line.
+        """The largest gap that begins with this shift, ON_LINE if that gap ends on a line.
 
         -1 where the shift would cross a line or is not how the encoder would cut any gap.
         """
@@ -43,12 +43,12 @@ class Clock:
         if shift > to_line or shift >= room:
             return -1
         if shift == to_line:
-            return ALWAYS
+            return ON_LINE
         best, left = shift, self.room_after(shift, room)
         for more in self.bins:
             further = self.reach(position + shift, more, left)
-            if further == ALWAYS:
-                return ALWAYS
+            if further == ON_LINE:
+                return ON_LINE
             if further >= 0:
                 best = max(best, shift + further)
         return best

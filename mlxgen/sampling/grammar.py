@@ -23,24 +23,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from math import gcd
 
 import numpy as np
 
-from mlxgen.music.theory import beat_ticks, pitch_to_degree
+from mlxgen.music.theory import pitch_to_degree
 from mlxgen.music.vocab import Vocab
-from mlxgen.sampling.clock import FRESH, Clock
+from mlxgen.sampling.clock import FRESH, ON_LINE, Clock
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.ranges import voice_range
-from mlxgen.sampling.registers import ALWAYS, LONGEST, MAX_VOICES, attack, mark, pack_gate, pack_move, reset
+from mlxgen.sampling.registers import MAX_VOICES, Layout, layout_of, pack_move, unit_of
 
 
 @dataclass(frozen=True)
 class Grammar:
     """Tables of one context. S states, V ids."""
 
-    gates: np.ndarray  # (S, V) int16
-    gates_ask: np.ndarray  # (S, V) int16: EOS only where a piece ends well
+    layout: Layout  # of gates, moves and the register
+    gates: np.ndarray  # (S, V)
+    gates_ask: np.ndarray  # (S, V): EOS only where a piece ends well
     stress: np.ndarray  # (S,) int32: 1 on the first and the middle beat of a bar, 2 in the beat before one
     moves: np.ndarray  # (S, V) int64, see pack_move
     start: int
@@ -73,10 +73,7 @@ class _Builder:
 
     def __init__(self, vocab: Vocab, context: Context, ranges: bool):
         self.vocab, self.context = vocab, context
-        ticks = (*vocab.duration_bins, *vocab.time_shift_bins, beat_ticks(context.meter))
-        self.unit_ticks = gcd(*ticks)
-        if max(ticks) // self.unit_ticks > LONGEST:
-            raise ValueError(f"bins up to {max(ticks)} ticks in steps of {self.unit_ticks}: at most 63")
+        self.unit_ticks, self.layout = unit_of(vocab), layout_of(vocab)
         self.ids = _Names(vocab, self.unit_ticks)
         self.clock = Clock(context.meter, self.ids.shifts, self.unit_ticks)
         self.rooms = self.clock.rooms()
@@ -90,7 +87,7 @@ class _Builder:
         size = self.layer_size * self.layers
         if size > 1 << 16:
             raise ValueError(f"meter {context.meter}: {size} grammar states; expected at most {1 << 16}")
-        self.gates = np.zeros((size, len(vocab)), dtype=np.int16)
+        self.gates = np.zeros((size, len(vocab)), dtype=self.layout.gate_type)
         self.moves = np.zeros((size, len(vocab)), dtype=np.int64)
 
     # names of states
@@ -156,10 +153,12 @@ class _Builder:
             stress[self.at(layer, position, *place)] = (position in beats) + 2 * (comes in beats)
         ask[:, self.ids.eos] = 0
         ends = [*good, *(self.control(layer, "end") for layer in range(self.layers))]
-        ask[ends, self.ids.eos] = ALWAYS
-        return Grammar(self.gates, ask, stress, self.moves, self.control(0, "start"), self.unit_ticks)
+        ask[ends, self.ids.eos] = self.layout.always
+        return Grammar(self.layout, self.gates, ask, stress, self.moves, self.control(0, "start"),
+                       self.unit_ticks)
 
-    def _allow(self, state: int, *tokens: int | None, gate: int = ALWAYS) -> None:
+    def _allow(self, state: int, *tokens: int | None, gate: int | None = None) -> None:
+        gate = self.layout.always if gate is None else gate
         self.gates[state, [token for token in tokens if token is not None]] = gate
 
     def _allow_controls(self, layer: int) -> None:
@@ -189,24 +188,25 @@ class _Builder:
             room, last = (place[1], 0) if place[0] == "free" else (FRESH, place[1])
             for shift, token in ids.shifts.items():
                 reach = self.clock.reach(position, shift, room)
-                self.gates[state, token] = reach if reach == ALWAYS else pack_gate(reach + 1, slots)
+                gate = None if reach == ON_LINE else self.layout.gate(reach + 1, slots)
+                self._allow(state, token, gate=gate)
             if last:
                 final = not sequential or layer == self.layers - 1
                 self._allow(state, ids.eos if final else ids.separator)
-                self._allow(state, ids.subject_end, gate=pack_gate(flags=[last]))
+                self._allow(state, ids.subject_end, gate=self.layout.gate(flags=[last]))
             self._allow_attacks(state, layer, last)
             if last < len(slots):
-                self._allow(state, ids.subject_start, gate=pack_gate(1, slots[last:]))
+                self._allow(state, ids.subject_start, gate=self.layout.gate(1, slots[last:]))
                 self._allow_attacks(self.at(layer, position, "subject", last), layer, last)
 
     def _allow_attacks(self, state: int, layer: int, last: int) -> None:
         if not self.context.sequential:
             for voice in range(last + 1, self.voices + 1):
-                self._allow(state, self.ids.voices[voice], gate=pack_gate(1, [voice]))
+                self._allow(state, self.ids.voices[voice], gate=self.layout.gate(1, [voice]))
         elif last == 0:
-            self._allow_first_of_pitch(state, layer + 1, gate=pack_gate(1, [1]))
+            self._allow_first_of_pitch(state, layer + 1, gate=self.layout.gate(1, [1]))
 
-    def _allow_first_of_pitch(self, state: int, voice: int, gate: int = ALWAYS) -> None:
+    def _allow_first_of_pitch(self, state: int, voice: int, gate: int | None = None) -> None:
         sung = self.pitches[voice]
         if self.vocab.kind == "absolute":
             tokens = [self.ids.pitches[pitch] for pitch in sung]
@@ -239,13 +239,13 @@ class _Builder:
             for voice in self._layer_voices(layer):
                 if not self.context.sequential:
                     here = self.at(layer, position, "voice", voice)
-                    moves[self.ids.voices[voice]] = mark(here, voice, True)
+                    moves[self.ids.voices[voice]] = self.layout.mark(here, voice, True)
             if self.context.sequential:
                 for octave, token in self.ids.octaves.items():
                     here = self.at(layer, position, "octave", 1, octave, 0)
-                    moves[token] = mark(here, 1, True)
+                    moves[token] = self.layout.mark(here, 1, True)
                 pitched = self.at(layer, position, "pitched", 1)
-                moves[list(self.ids.pitches.values())] = mark(pitched, 1, True)
+                moves[list(self.ids.pitches.values())] = self.layout.mark(pitched, 1, True)
         if kind == "octave":
             for sign, token in self.ids.accidentals.items():
                 moves[token] = pack_move(self.at(layer, position, "octave", slot, rest[1], sign))
@@ -260,19 +260,19 @@ class _Builder:
         pitched = self.at(layer, position, "pitched", named)
         row[[*ids.degrees.values(), *ids.pitches.values()]] = pack_move(pitched)
         for units, token in ids.durations.items():
-            row[token] = attack(self.at(layer, position, "after", named), named, units)
+            row[token] = self.layout.attack(self.at(layer, position, "after", named), named, units)
         for units, token in ids.shifts.items():
             row[token] = pack_move(self._after_shift(layer, position, units, room), units)
         self._follow_lines(row, layer, position, slot)
         for voice, token in ids.voices.items():
             if self.context.sequential:
-                row[token] = reset(self.control(min(voice, self.layers) - 1, "open"))
+                row[token] = self.layout.reset(self.control(min(voice, self.layers) - 1, "open"))
             else:
                 row[token] = pack_move(self.at(layer, position, "voice", min(voice, self.voices)))
         row[ids.eos] = pack_move(self.control(layer, "end"))
-        row[ids.bos] = reset(self.control(0, "start"))
+        row[ids.bos] = self.layout.reset(self.control(0, "start"))
         if ids.separator is not None:
-            row[ids.separator] = reset(self.control(min(layer + 1, self.layers - 1), "start"))
+            row[ids.separator] = self.layout.reset(self.control(min(layer + 1, self.layers - 1), "start"))
 
     def _after_shift(self, layer: int, position: int, units: int, room: int) -> int:
         line = self.clock.next_line(position)
@@ -293,7 +293,7 @@ class _Builder:
         if ids.subject_start is not None:
             row[ids.subject_start] = pack_move(self.at(layer, position, "subject", slot))
         if ids.subject_end is not None and slot:
-            row[ids.subject_end] = mark(self.at(layer, position, "after", slot), slot, False)
+            row[ids.subject_end] = self.layout.mark(self.at(layer, position, "after", slot), slot, False)
 
 
 def make_grammar(vocab: Vocab, context: Context, ranges: bool = True) -> Grammar:

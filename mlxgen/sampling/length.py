@@ -21,7 +21,7 @@ from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import ANY_LENGTH, Context
 from mlxgen.sampling.grammar import Grammar
 from mlxgen.sampling.motion import BEFORE, PITCH, SPELLED, WRITTEN
-from mlxgen.sampling.registers import COUNT_BITS, LONGEST, MAX_VOICES
+from mlxgen.sampling.registers import MAX_VOICES, Layout
 
 UNFIT = -6.0  # logits: an end that is no close
 PRESS = 12.0  # for a close in the last bar aimed at; the pressure begins with the last quarter
@@ -49,10 +49,10 @@ class LengthTables(NamedTuple):
     voices: mx.array  # (1, 4) int32: where a voice's begin
     bass: mx.array  # (1, 4) int32: BASS for the lowest, 0 for the others
     upper: mx.array  # (1, 4) int32: UNEVEN for the other voices that there are
-    counts: mx.array  # (1, 4) int32: where each voice's count stands in the grammar's register
+    counts: mx.array  # (1, 4): where each voice's count stands in the grammar's register
     last: mx.array  # where the lowest voice's does
-    # (4 + 2 * 64, V) logits of an upper voice and of the lowest: none, to a dominant, and to the tonic chord
-    # by what is left of the highest voice's note
+    # (4 + 2 * counts, V) logits of an upper voice and of the lowest: none, to a dominant, and to the tonic
+    # chord by what is left of the highest voice's note
     bent: mx.array
 
 
@@ -70,7 +70,7 @@ def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> Leng
     voices = np.arange(MAX_VOICES)[None]
     stress = grammar.stress + 4 * (grammar.gates_ask[:, end] != 0)
     bent = [np.zeros((2, len(vocab))), TOWARDS * _tones(vocab, context, (5, 7, 2), 5),
-            _ways_home(vocab, context, grammar.unit_ticks)]
+            _ways_home(vocab, context, grammar)]
     return LengthTables(mx.array(np.arange(len(vocab))[None] == end), mx.array(vocab["BAR"], dtype=mx.int32),
                         *bars, mx.array(PRESS / (most - early + 1)),
                         mx.array(stress[:, None], dtype=mx.int32),
@@ -78,8 +78,8 @@ def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> Leng
                         mx.array(voices << 2 * BEFORE, dtype=mx.int32),
                         mx.array(BASS * (voices == lowest), dtype=mx.int32),
                         mx.array(UNEVEN * (voices < lowest), dtype=mx.int32),
-                        mx.array(COUNT_BITS * voices, dtype=mx.int32),
-                        mx.array(COUNT_BITS * lowest, dtype=mx.int32),
+                        *(mx.array(grammar.layout.step * which, dtype=grammar.layout.counted_as)
+                          for which in (voices, lowest)),
                         mx.array(np.concatenate(bent), dtype=mx.float32))
 
 
@@ -95,19 +95,19 @@ def _roles(context: Context, lowest: int) -> np.ndarray:
     return (leaves[:, :, None] + arrives[:, None]).reshape(-1).astype(np.int32)
 
 
-def _ways_home(vocab: Vocab, context: Context, unit_ticks: int) -> np.ndarray:
-    """(2 * 64, V): what bends an upper voice and the lowest to the tonic chord, by the units that are left of
-    the highest voice's note (less than a beat: it says nothing)."""
+def _ways_home(vocab: Vocab, context: Context, grammar: Grammar) -> np.ndarray:
+    """(2 * counts, V): what bends an upper voice and the lowest to the tonic chord, by the units that are
+    left of the highest voice's note (less than a beat: it says nothing)."""
     home = HOME * _tones(vocab, context, (1, 3, 5), 1)
     home[:, [token for number, token in vocab.family("VOICE_").items() if number.isdigit()]] = ATTACK
     if context.key.mode == "minor" and context.form != "quartet":
         home[0, _raised_thirds(vocab, context)] = HOME + RAISED
-    ways, beat = np.repeat(home[None], LONGEST + 1, axis=0), beat_ticks(context.meter)
+    ways, beat = np.repeat(home[None], grammar.layout.longest + 1, axis=0), beat_ticks(context.meter)
     for ticks, token in vocab.family("Dur_").items():
         brief, broad = int(ticks) < beat, int(ticks) >= 2 * beat
-        ways[:-(-beat // unit_ticks), :, token] = BRIEF if brief else BROAD if broad else 0.0
+        ways[:-(-beat // grammar.unit_ticks), :, token] = BRIEF if brief else BROAD if broad else 0.0
         if not brief:
-            ways[int(ticks) // unit_ticks, :, token] = HELD
+            ways[int(ticks) // grammar.unit_ticks, :, token] = HELD
     return ways.reshape(-1, len(vocab))
 
 
@@ -134,12 +134,12 @@ def _tones(vocab: Vocab, context: Context, chord: tuple[int, ...], bass: int) ->
 
 
 def apply_length(logits: mx.array, bars: mx.array, place: mx.array, register: mx.array, lanes: mx.array,
-                 tables: LengthTables) -> mx.array:
+                 tables: LengthTables, layout: Layout) -> mx.array:
     """(B, V) logits, (B, 1) bars begun, (B,) grammar states, (B, 1) registers, (B, 4) lanes -> (B, V)."""
     stress = mx.take(tables.stress, place, axis=0)  # (B, 1)
     added = mx.take(tables.roles, lanes & (1 << SPELLED) - 1 | tables.voices)
-    left = register.astype(mx.int32)
-    uneven = (left >> tables.counts & LONGEST) != (left >> tables.last & LONGEST)
+    left = register.astype(layout.counted_as)
+    uneven = (left >> tables.counts & layout.longest) != (left >> tables.last & layout.longest)
     added = added + mx.where(uneven, tables.upper, 0)
     found = mx.sum(added + (lanes >> WRITTEN) * tables.bass, axis=1, keepdims=True)
     together, found = found < UNEVEN, found & UNEVEN - 1
@@ -150,7 +150,7 @@ def apply_length(logits: mx.array, bars: mx.array, place: mx.array, register: mx
     late = mx.where(stress > 3, LATE_PRESS, 0.0) * mx.maximum(bars - tables.late + 1, 0)
     push = mx.where(close, pressed, mx.where(bars < tables.late, UNFIT, late))
     push = mx.where(tables.end, mx.where(bars < tables.fewest, -mx.inf, push), 0.0)
-    home = 2 + (left & LONGEST)
+    home = 2 + (left & layout.longest)
     way = mx.where(dominant & ((stress & 1) != 0), home, mx.where((stress & 2) != 0, 1, 0))
     row = mx.where(bars >= tables.early, 2 * way + mx.where((found & BASS) != 0, 1, 0), 0)
     return logits + push + mx.take(tables.bent, row.squeeze(-1), axis=0)

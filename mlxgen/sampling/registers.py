@@ -1,81 +1,140 @@
 """The register of the grammar: one integer a row, read by gates and written by moves.
 
-For each of four voices six bits say how many units are left of its note, and one bit whether a subject is
+For each of four voices a few bits say how many units are left of its note, and one bit whether a subject is
 open in it. One integer and few operations, so that a compiled step handles it in a kernel or two: all counts
-fall at once, each with a guard bit above it that a borrow clears.
+fall at once, each with a guard bit above it that a borrow clears. Where the bits lie follows from the finest
+note value (`Layout`): upstream's 32nds need six bits a voice and fit 32; with triplets it is eight and 40.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from math import gcd
 
 import mlx.core as mx
+import numpy as np
+
+from mlxgen.music.vocab import Vocab
 
 MAX_VOICES = 4
-ALWAYS = 64  # a limit above every count
-LONGEST = 63  # units a voice's count can hold
-# a gate, int16: limit (7 bits; 0 forbids), then a bit for each voice that it asks about, then needed flags
-GATE_VOICES, GATE_FLAGS = 7, 11
-# the register: what is left of voice n from bit 7 (n - 1), 6 bits and a guard bit; its flag at bit 27 + n
-COUNT_BITS, FLAG_BITS = 7, 28
-
 START_REGISTER = 0
-ONES = sum(1 << COUNT_BITS * voice for voice in range(MAX_VOICES))
-GUARDS = ONES << COUNT_BITS - 1
-FLAGS = (1 << MAX_VOICES) - 1 << FLAG_BITS
+COARSEST_TICKS = 60  # a 32nd: the shortest beat of a meter
+# a move: the next state (16 bits), units that pass (8), a value (8) for the register, where, its width
+ELAPSED, VALUE, AT, WIDTH = 16, 24, 32, 38
 
 
-def pack_gate(limit: int = ALWAYS, voices: Iterable[int] = (), flags: Iterable[int] = ()) -> int:
-    """Allowed while the shortest count of `voices` is below `limit` and a subject is open in `flags`."""
-    asked = sum(1 << voice - 1 for voice in voices)
-    return limit | asked << GATE_VOICES | sum(1 << voice - 1 for voice in flags) << GATE_FLAGS
+@dataclass(frozen=True)
+class Layout:
+    """bits: of a voice's count.
+
+    A register: what is left of voice n from bit `step` (n - 1) on with a guard bit above it; the flags from
+    bit `flags` on. A gate: a limit (0 forbids), a bit for each voice that it asks about, needed flags.
+    """
+
+    bits: int = 6
+
+    @property
+    def longest(self) -> int:
+        """Units that a count can hold."""
+        return (1 << self.bits) - 1
+
+    @property
+    def always(self) -> int:
+        """A limit above every count."""
+        return 1 << self.bits
+
+    @property
+    def step(self) -> int:
+        return self.bits + 1
+
+    @property
+    def flags(self) -> int:
+        return self.step * MAX_VOICES
+
+    @property
+    def gate_voices(self) -> int:
+        return self.bits + 1
+
+    @property
+    def gate_flags(self) -> int:
+        return self.gate_voices + MAX_VOICES
+
+    @property
+    def gate_type(self) -> type:
+        return np.int16 if self.gate_flags + MAX_VOICES < 16 else np.int32
+
+    @property
+    def counted_as(self) -> mx.Dtype:
+        """The narrowest integers that hold a register."""
+        return mx.int32 if self.flags + MAX_VOICES <= 32 else mx.int64
+
+    def gate(self, limit: int | None = None, voices: Iterable[int] = (), flags: Iterable[int] = ()) -> int:
+        """Allowed while the shortest count of `voices` is below `limit` and a subject is open in `flags`."""
+        limit = self.always if limit is None else limit
+        asked, needed = (sum(1 << voice - 1 for voice in those) for those in (voices, flags))
+        return limit | asked << self.gate_voices | needed << self.gate_flags
+
+    def attack(self, state: int, voice: int, units: int) -> int:
+        return pack_move(state, 0, units, self.step * (voice - 1), self.longest)
+
+    def mark(self, state: int, voice: int, is_open: bool) -> int:
+        return pack_move(state, 0, int(is_open), self.flags + voice - 1, 1)
+
+    def reset(self, state: int) -> int:
+        """Every voice is silent, no subject is open."""
+        return pack_move(state, self.longest, 0, self.flags, (1 << MAX_VOICES) - 1)
+
+    def advance(self, register, move):
+        """The register after a move: plain integers, or (B, 1) int64 arrays elementwise."""
+        elapsed, value = move >> ELAPSED & 255, move >> VALUE & 255
+        at, width = move >> AT & 63, move >> WIDTH & 255
+        ones = sum(1 << self.step * voice for voice in range(MAX_VOICES))
+        flags = (1 << MAX_VOICES) - 1 << self.flags
+        guards = ones << self.bits
+        lowered = (register | guards) - elapsed * ones  # a field that would fall below 0 loses its guard
+        kept = lowered & guards
+        left = lowered & (kept - (kept >> self.bits))
+        return (left | (register & flags)) & ~(width << at) | (value << at)
+
+    def pass_gates(self, gates: mx.array, register: mx.array) -> mx.array:
+        """(B, V) gates against (B, 1) int64 registers: (B, V) bool."""
+        register = register.astype(self.counted_as)
+        shortest = self.longest
+        for voice in range(MAX_VOICES):
+            count = register >> self.step * voice & self.longest
+            asked = (gates & 1 << self.gate_voices + voice) != 0
+            shortest = mx.minimum(shortest, mx.where(asked, count, self.longest))
+        needed = gates >> self.gate_flags & 15
+        is_open = ((register >> self.flags & 15) & needed) == needed
+        return (shortest < (gates & (2 * self.always - 1))) & is_open
+
+    def passes(self, gate: int, register: int) -> bool:
+        """The same for one gate, in plain integers."""
+        counts = [register >> self.step * voice & self.longest for voice in range(MAX_VOICES)
+                  if gate >> self.gate_voices + voice & 1]
+        needed = gate >> self.gate_flags & 15
+        return (min(counts, default=self.longest) < gate % (2 * self.always)
+                and register >> self.flags & needed == needed)
+
+
+LAYOUTS = (Layout(6), Layout(8))
+
+
+def unit_of(vocab: Vocab) -> int:
+    """Ticks that all bins and beats are multiples of."""
+    return gcd(*vocab.duration_bins, *vocab.time_shift_bins, COARSEST_TICKS)
+
+
+def layout_of(vocab: Vocab) -> Layout:
+    """The narrowest layout that holds the vocabulary's longest note. ValueError where none does."""
+    unit, longest = unit_of(vocab), max(*vocab.duration_bins, *vocab.time_shift_bins)
+    for layout in LAYOUTS:
+        if longest // unit <= layout.longest:
+            return layout
+    raise ValueError(f"bins up to {longest} ticks in steps of {unit}: at most {LAYOUTS[-1].longest}")
 
 
 def pack_move(state: int, elapsed: int = 0, value: int = 0, at: int = 0, width: int = 0) -> int:
     """To `state`; all counts fall by `elapsed`; then the register's bits `width` << `at` become `value`."""
-    return state | elapsed << 16 | value << 22 | at << 28 | width << 33
-
-
-def attack(state: int, voice: int, units: int) -> int:
-    return pack_move(state, 0, units, COUNT_BITS * (voice - 1), LONGEST)
-
-
-def mark(state: int, voice: int, is_open: bool) -> int:
-    return pack_move(state, 0, int(is_open), FLAG_BITS + voice - 1, 1)
-
-
-def reset(state: int) -> int:
-    """Every voice is silent, no subject is open."""
-    return pack_move(state, LONGEST, 0, FLAG_BITS, (1 << MAX_VOICES) - 1)
-
-
-def advance_register(register, move):
-    """The register after a move: plain integers, or (B, 1) int64 arrays elementwise."""
-    elapsed, value, at, width = move >> 16 & 63, move >> 22 & 63, move >> 28 & 31, move >> 33 & 63
-    lowered = (register | GUARDS) - elapsed * ONES  # a field that would fall below 0 loses its guard
-    guards = lowered & GUARDS
-    left = lowered & (guards - (guards >> COUNT_BITS - 1))
-    return (left | (register & FLAGS)) & ~(width << at) | (value << at)
-
-
-advance_registers = advance_register
-
-
-def pass_gates(gates: mx.array, register: mx.array) -> mx.array:
-    """(B, V) int16 gates against (B, 1) int64 registers: (B, V) bool."""
-    register = register.astype(mx.int32)
-    shortest = LONGEST
-    for voice in range(MAX_VOICES):
-        count = register >> COUNT_BITS * voice & LONGEST
-        shortest = mx.minimum(shortest, mx.where((gates & 1 << GATE_VOICES + voice) != 0, count, LONGEST))
-    needed = gates >> GATE_FLAGS & 15
-    is_open = ((register >> FLAG_BITS & 15) & needed) == needed
-    return (shortest < (gates & 127)) & is_open
-
-
-def passes(gate: int, register: int) -> bool:
-    """The same for one gate, in plain integers."""
-    counts = [register >> COUNT_BITS * voice & LONGEST for voice in range(MAX_VOICES)
-              if gate >> GATE_VOICES + voice & 1]
-    needed = gate >> GATE_FLAGS & 15
-    return min(counts, default=LONGEST) < gate % (2 * ALWAYS) and register >> FLAG_BITS & needed == needed
+    return state | elapsed << ELAPSED | value << VALUE | at << AT | width << WIDTH

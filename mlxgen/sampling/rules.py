@@ -46,7 +46,7 @@ from mlxgen.sampling.pace import (
     make_pace_tables,
     start_values,
 )
-from mlxgen.sampling.registers import START_REGISTER, advance_register, advance_registers, pass_gates
+from mlxgen.sampling.registers import START_REGISTER, layout_of
 from mlxgen.sampling.soft import (
     START,
     UPSTREAM_RULES,
@@ -132,7 +132,7 @@ class Rules:
     """
 
     def __init__(self, vocab: Vocab, ruleset: RuleSet):
-        self.vocab, self.ruleset = vocab, ruleset
+        self.vocab, self.ruleset, self._layout = vocab, ruleset, layout_of(vocab)
         self._upstream = ruleset.soft & frozenset(UPSTREAM_RULES)
         self._motion = ruleset.soft & frozenset(MOTION_RULES)
         answers, pace = "answers" in ruleset.soft, "pace" in ruleset.soft
@@ -182,7 +182,7 @@ class Rules:
             entries, subject = advance_answers_row(entries, subject, token, row.lanes, fact)
         if asks_for_pace(row.context):
             values = advance_pace_row(values, token, fact)
-        return RowState(row.context, move & 0xFFFF, advance_register(row.register, move),
+        return RowState(row.context, move & 0xFFFF, self._layout.advance(row.register, move),
                         *advance_soft_row((row.recent, row.memory), token, self.vocab),
                         advance_lanes_row(row.lanes, fact), entries, subject,
                         row.bars + (token == self.vocab["BAR"]), values)
@@ -267,10 +267,10 @@ class Rules:
             allowed = apply_pace(allowed, held["values"], PaceTables(*tables["values"]))
         if "bars" in held:
             allowed = apply_length(allowed, held["bars"], held["place"], held["register"],
-                                   held["lanes"], LengthTables(*tables["bars"]))
+                                   held["lanes"], LengthTables(*tables["bars"]), self._layout)
         if "place" in held:
             gates = mx.take(tables["place"], held["place"], axis=0)  # (B, V)
-            allowed = mx.where(pass_gates(gates, held["register"]), allowed, -mx.inf)
+            allowed = mx.where(self._layout.pass_gates(gates, held["register"]), allowed, -mx.inf)
         if "memory" in held:
             softened = apply_soft(allowed, held["recent"], held["memory"], SoftTables(*tables["memory"]))
             if "place" in held:  # what the grammar leaves is never taken away altogether
@@ -285,7 +285,7 @@ class Rules:
         if "place" in held:
             move = mx.take(tables["register"], held["place"][:, None] * len(self.vocab) + ids)  # (B, 1)
             held["place"] = (move & 0xFFFF).astype(mx.int32).squeeze(-1)
-            held["register"] = advance_registers(held["register"], move)
+            held["register"] = self._layout.advance(held["register"], move)
         if "memory" in held:
             held["recent"], held["memory"] = advance_soft(held["recent"], held["memory"], ids,
                                                           SoftTables(*tables["memory"]))

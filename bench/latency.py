@@ -3,17 +3,22 @@
     timer                 what this machine's own timer does in an empty loop (the floor of every figure)
     first --count 5       from the command to the first note at the synthesiser
     play --minutes 10     playing under full generation: underruns, hung notes, order, lateness, first sound
-    controls --count 50   from a control's OSC message to the first note made under it, at the synthesiser
+    controls --count 50   from a control's OSC message to the first note made under it, at the synthesiser;
+                          --only key turns nothing else
     listen --count 5      from a played theme's last note-off to the first answered note-on, and its place
     soak --minutes 60     as play, with every process's memory
 
 Every scene prints a table and ends with one JSON line. Nothing is simulated: the receiver is a JACK client.
+--neighbours 2 adds so many busy loops with the generator's own priority: the machine at half speed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import multiprocessing
+import os
 import random
 import socket
 import statistics
@@ -25,6 +30,7 @@ from bench.jack_stage import Receiver, Stream, jack_server, resident_mb
 
 TEMPO = 120.0
 BEAT_S = 60.0 / TEMPO
+NEXT_BAR_S = 4 * BEAT_S + 0.2       # a new key that comes later than this has missed a bar line
 
 
 def empty_loop(seconds: float = 10.0, period_s: float = 0.005) -> dict:
@@ -160,8 +166,33 @@ TURNS = {
 }
 
 
-def controls(count: int, options: list[str]) -> dict:
-    """Random controls at random moments."""
+def burn() -> None:
+    """Entry point of a neighbour: as urgent as the generator, and not done before its parent is."""
+    from mlxgen.perform.processes import GENERATOR, prefer
+
+    prefer(GENERATOR)
+    parent = os.getppid()
+    while os.getppid() == parent:
+        pass
+
+
+@contextlib.contextmanager
+def neighbours(count: int):
+    """So many busy loops while it lasts."""
+    context = multiprocessing.get_context("spawn")
+    busy = [context.Process(target=burn, daemon=True) for _ in range(count)]
+    for process in busy:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.join()
+
+
+def controls(count: int, options: list[str], only: str | None = None) -> dict:
+    """Random controls at random moments, or one control again and again; a key gets time to come."""
     from pythonosc.udp_client import SimpleUDPClient
 
     folder, dice, sent = Path(tempfile.mkdtemp(prefix="mlxgen-controls-")), random.Random(1), []
@@ -174,8 +205,8 @@ def controls(count: int, options: list[str]) -> dict:
             time.sleep(0.05)
         values = {"style": "bach", "texture": "polyphonic", "key": "C minor"}     # as the fugue begins
         for number in range(count):
-            time.sleep(dice.uniform(1.5, 3.5))
-            name = ("temperature", "style", "texture")[number % 3] if number % 7 else "key"
+            time.sleep(dice.uniform(1.5, 3.5) if only != "key" else dice.uniform(2.6, 4.6))
+            name = only or (("temperature", "style", "texture")[number % 3] if number % 7 else "key")
             value = dice.choice([value for value in TURNS[name] if value != values.get(name)])
             values[name] = value
             sent.append((time.monotonic(), name, value))
@@ -199,6 +230,10 @@ def controls(count: int, options: list[str]) -> dict:
                     for how, function in (("median", statistics.median), ("max", max))
                 },
             }
+    asked = sum(name == "key" for _, name, _ in sent)
+    if asked:
+        in_time = sum(row["name"] == "key" and row["boundary_ms"] <= NEXT_BAR_S * 1e3 for row in heard)
+        result["key"] = {**result.get("key", {}), "late": f"{asked - in_time} of {asked}"}
     return result
 
 
@@ -292,6 +327,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("scene", choices=["timer", "first", "play", "controls", "listen", "soak"])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--only", choices=list(TURNS), help="turn this control alone")
+    parser.add_argument("--neighbours", type=int, default=0, help="busy loops beside it")
     parser.add_argument("--keep", help="keep the session in this folder")
     given, options = parser.parse_known_args(arguments)
     options = options or ["--mode", "fugue", "--key", "C minor", "--style", "bach", "--seed", "11"]
@@ -299,11 +336,12 @@ def main(arguments: list[str] | None = None) -> None:
         "timer": empty_loop,
         "first": lambda: first(given.count, options),
         "play": lambda: play(given.minutes, options, keep=given.keep),
-        "controls": lambda: controls(given.count, options),
+        "controls": lambda: controls(given.count, options, given.only),
         "listen": lambda: listen(given.count, options),
         "soak": lambda: play(given.minutes, options, memory=True, keep=given.keep),
     }
-    result = scenes[given.scene]()
+    with neighbours(given.neighbours):
+        result = scenes[given.scene]()
     for name, value in result.items():
         print(f"{name:18s} {value}")
     print(json.dumps(result))

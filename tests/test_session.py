@@ -2,142 +2,27 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from fake_engine import FakeEngine
 from jack import is_on, sounding
+from show import BAR, BEAT, VOCAB_FILE, Show
 
-from mlxgen.music.decode import Decoder, decode
+from mlxgen.music.decode import decode
 from mlxgen.music.piece import Note
 from mlxgen.music.prompt import Conditioning
 from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform.ending import final_chord
-from mlxgen.perform.generator import PlayerLink
 from mlxgen.perform.listen import ThemeListener, key_of, quantise
 from mlxgen.perform.pace import slow_to
-from mlxgen.perform.player import Player, PlayerSettings
-from mlxgen.perform.ports import FakePort
-from mlxgen.perform.replay import replay
-from mlxgen.perform.session import Session
-from mlxgen.perform.settings import SessionSettings
-from mlxgen.perform.shared import Shared
 from mlxgen.perform.velocity import FLAT, VelocityShape, metric_weight, shape_velocity
-from mlxgen.perform.wire import Order, TimedNote, unpack
-
-VOCAB_FILE = Path(__file__).resolve().parent.parent / "weights" / "default" / "tokenizer.json"
-CONTEXT = multiprocessing.get_context("spawn")
-BEAT, BAR = 480, 1920
-STEP_S, PREFILL_ID_S = 0.007, 0.0005        # what a step and a prefilled id cost on the test's clock
+from mlxgen.perform.wire import Order, TimedNote
 
 
 @pytest.fixture(scope="module")
 def vocab():
     return Vocab.load(VOCAB_FILE)
-
-
-class Show:
-    """A performance at 120 bpm whose clock moves by what things cost."""
-
-    def __init__(self, vocab, stuck=False, chords=False, **options):
-        self.now_s, self.vocab, self.stuck, self.chords = 50.0, vocab, stuck, chords
-        self.prefill_id_s = PREFILL_ID_S
-        self.shared = Shared(CONTEXT)
-        self.port = FakePort(now=lambda: self.now_s)
-        self.player = Player(self.port, self.shared, PlayerSettings(tempo_bpm=120, beat_ticks=BEAT),
-                             now=lambda: self.now_s)
-        settings = SessionSettings(**{"conditioning": Conditioning(form="fugue"), "seed": 3, **options})
-        self.journal: list[dict] = []
-        self.engines: list[FakeEngine] = []
-        self.truncated: list[float] = []
-        self.shortened: list[float] = []
-        self.said: list[str] = []
-        self.link = PlayerLink(self, 1, BEAT, lambda row: row[0] == "note" and self.said.append(row[1]))
-        self.session = Session(self.make_engine, vocab, settings, self.link, self.journal.append,
-                               now=lambda: self.now_s)
-        self.header = {
-            "conditioning": {k: v for k, v in vars(self.session.conditioning).items() if v is not None},
-            "velocity": vars(settings.velocity),
-        }
-
-    def send(self, data):
-        message = unpack(data)
-        if isinstance(message, Order) and message.name == "truncate":
-            self.truncated.append(message.values[0])
-        if isinstance(message, Order) and message.name == "shorten":
-            self.shortened.append(message.values[0])
-        self.player.handle(message)
-        return True
-
-    def make_engine(self, pinned, seed):
-        engine = FakeEngine(self.vocab, pinned, seed, self.stuck, self.chords)
-        prefill, step = engine.prefill, engine.step
-
-        def slow_prefill(ids):
-            for _ in ids:
-                self.now_s += self.prefill_id_s
-                self.player.step()
-            prefill(ids)
-
-        def slow_step():
-            self.now_s += STEP_S
-            return step()
-
-        engine.prefill, engine.step = slow_prefill, slow_step
-        self.engines.append(engine)
-        return engine
-
-    @property
-    def position(self):
-        return self.shared.position(self.now_s)
-
-    def run(self, seconds):
-        end_s = self.now_s + seconds
-        while self.now_s < end_s:
-            self.player.step()
-            if not self.session.advance(self.position):
-                self.now_s += 0.002
-        self.player.step()
-
-    def control(self, name, value=1, asked_tick=None):
-        self.session.control(name, value, replace(self.position, asked_tick=asked_tick))
-
-    def sent(self):
-        """(tick in the score, pitch) of every note-on, from the ring of what was sent."""
-        count = int(self.shared.get("sent_count"))
-        rows = [(self.shared.sent_ticks[n], self.shared.sent_messages[n]) for n in range(count)]
-        return [(round(tick), packed >> 8 & 127) for tick, packed in rows if packed & 0xF0 == 0x90]
-
-    def sounded(self):
-        """[(start, pitch, end)] of every note that was sent and has ended, in ticks of the score."""
-        begun, notes = {}, []
-        for number in range(int(self.shared.get("sent_count"))):
-            tick, packed = self.shared.sent_ticks[number], self.shared.sent_messages[number]
-            pitch, kind = packed >> 8 & 127, packed & 0xF0
-            if pitch in begun and kind in (0x80, 0x90):
-                notes.append((begun.pop(pitch), pitch, round(tick)))
-            if kind == 0x90:
-                begun[pitch] = round(tick)
-        return notes
-
-    def tape(self):
-        self.session.context.flush()
-        return replay([self.header, *self.journal], self.vocab)
-
-    def replayed(self):
-        """The same from the journal, up to the playhead."""
-        return [
-            (note.start_ticks, note.pitch)
-            for note in self.tape().notes
-            if note.start_ticks <= self.position.tick
-        ]
-
-    def messages(self):
-        return [message for _, message in self.port.sent]
 
 
 def test_it_plays_what_the_log_says_without_underruns(vocab):
@@ -233,62 +118,6 @@ def test_a_character_that_was_unsaid_makes_the_prefix_longer(vocab):
     show.control("texture", "homophonic")
     show.run(5)
     assert show.engines[0].pinned == pinned + 1
-    assert show.sent() == show.replayed()
-    assert show.shared.get("underruns") == 0
-
-
-@pytest.mark.parametrize("id_s", [0.004, 0.01])
-def test_a_machine_too_slow_for_a_key_change_plays_on_and_changes_at_a_later_bar_line(vocab, id_s):
-    """The first reading is given up; then the machine's pace is known and less is read, begun sooner."""
-    show = Show(vocab)
-    show.run(9.3)
-    show.prefill_id_s = id_s
-    show.control("key", "G major")
-    show.run(8)
-    assert show.shared.get("underruns") == 0
-    assert any("trying the next" in text for text in show.said)
-    assert show.session.key == Key(7, "major")
-    assert show.sent() == show.replayed()
-
-
-def test_a_key_change_sounds_from_the_next_bar_line_and_not_before(vocab):
-    show, twin = Show(vocab), Show(vocab)
-    for each in (show, twin):
-        each.run(9.3)
-    asked = show.position.tick
-    show.control("key", "G major")
-    for each in (show, twin):
-        each.run(8)
-    line = -(-int(asked + 0.75 * BEAT) // BAR) * BAR
-    before = [row for row in show.sent() if row[0] < line]
-    assert before == [row for row in twin.sent() if row[0] < line]
-    assert show.sent() != twin.sent()
-    resets = [entry for entry in show.journal if entry["op"] == "reset"]
-    assert resets[-1]["pinned"][-1] == vocab["KEY_G_major"]
-    assert show.session.key == Key(7, "major")
-    # The history is the same music, spelled in the new key.
-    heard = {row for row in show.sent() if resets[-1]["start_ticks"] <= row[0] < line}
-    decoder = Decoder(vocab)
-    spelled = [
-        note for token in [*resets[-1]["pinned"], *resets[-1]["history"]] for note in decoder.feed(token)
-    ]
-    assert {(note.start_ticks + resets[-1]["start_ticks"], note.pitch) for _, note in spelled} == heard
-    assert show.shared.get("underruns") == 0
-    assert show.sent() == show.replayed()
-
-
-def test_controls_meet_a_pending_key_change(vocab):
-    show = Show(vocab)
-    show.run(9.1)
-    show.control("key", "A minor")
-    show.run(0.1)
-    show.control("style", "renaissance")
-    show.control("temperature", 0.4)
-    show.run(6)
-    assert show.session.key == Key(9, "minor")
-    pinned = [entry["pinned"] for entry in show.journal if entry["op"] == "reset"][-1]
-    assert vocab["KEY_A_minor"] in pinned
-    assert vocab["STYLE_RENAISSANCE"] in pinned
     assert show.sent() == show.replayed()
     assert show.shared.get("underruns") == 0
 
@@ -435,6 +264,19 @@ def test_a_theme_opens_and_is_recalled_in_the_next_voice(vocab):
     assert show.sent() == show.replayed()
     pitches = [pitch for _, pitch in show.sent()]
     assert any(pitches[n:n + 1] == [60] for n in range(4, len(pitches)))
+
+
+def test_a_theme_longer_than_the_buffer_opens_and_is_recalled_in_time(vocab):
+    """It is posted at once: while the buffer is full of it, nothing else is drawn."""
+    theme = tuple(Note(480 * number, 480, 60 + number % 5) for number in range(14))
+    show = Show(vocab, theme=theme)
+    show.run(12)
+    assert show.sent()[:14] == [(note.start_ticks, note.pitch) for note in theme]
+    show.control("recall")
+    show.run(12)
+    assert [entry["op"] for entry in show.journal].count("append") == 2
+    assert show.shared.get("underruns") == 0
+    assert show.sent() == show.replayed()
 
 
 def test_a_given_theme_stays_in_front_of_every_later_context(vocab):

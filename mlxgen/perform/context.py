@@ -15,7 +15,8 @@ from mlxgen.music.piece import Note
 from mlxgen.music.vocab import Vocab
 
 Voiced = list[tuple[int, Note]]     # (voice 1.., note on the performance's tick line)
-READ_IDS = 256                      # of a history are read at once: what the model computes in one block
+READ_IDS = 64                       # of a history are read at once: what the model computes in one block
+IDS_PER_BEAT = 20                   # while nothing is known: four voices
 JOURNAL_IDS = 32                    # drawn ids a line of the journal holds at most
 
 
@@ -33,6 +34,10 @@ class Prepared:
     seed: int
     pin_more: int = 0
     engine: object = None       # has read all that
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.pinned, *self.history]
 
 
 class Context:
@@ -52,6 +57,7 @@ class Context:
         self._ends: list[dict[int, int]] = []   # likewise: {voice: where its last note ends}
         self._snapshots: list = []          # decoder states before the last ids, at most `slack`
         self._drawn: list[int] = []         # not in the journal yet
+        self.changes = 0                    # how often something that had been said was taken back
         self._bar = vocab["BAR"]
 
     @property
@@ -63,23 +69,20 @@ class Context:
         """How many ids can be taken back."""
         return len(self._snapshots)
 
-    def prepare(self, wanted: Prepared, in_time: Callable[[int], bool] = lambda read: True) -> bool:
-        """Read it into an engine of its own; what is going on is not touched.
+    def open_engine(self, wanted: Prepared):
+        """An engine of its own for it, which has read nothing yet; what is going on is not touched."""
+        return self._make_engine(len(wanted.pinned) + wanted.pin_more, wanted.seed)
 
-        `in_time(ids read so far)` is asked now and then: once it is False the reading is given up, and so
-        says the result.
-        """
-        ids = [*wanted.pinned, *wanted.history]
-        wanted.engine = self._make_engine(len(wanted.pinned) + wanted.pin_more, wanted.seed)
-        for first in range(0, len(ids), READ_IDS):
-            if not in_time(first):
-                return False
-            wanted.engine.prefill(ids[first:first + READ_IDS])
-        return True
+    def prepare(self, wanted: Prepared) -> None:
+        """Read it, in blocks: who reads it again in other blocks has other last digits, and other draws."""
+        wanted.engine = self.open_engine(wanted)
+        for first in range(0, len(wanted.ids), READ_IDS):
+            wanted.engine.prefill(wanted.ids[first:first + READ_IDS])
 
     def adopt(self, prepared: Prepared) -> None:
         """Go on in what was prepared."""
         self.flush()
+        self.changes += 1
         self.engine, self._prefix_ids = prepared.engine, prepared.prefix_ids
         self.pinned = len(prepared.pinned) + prepared.pin_more
         self.decoder = Decoder(self.vocab, keep_notes=False)
@@ -102,10 +105,14 @@ class Context:
     def step(self) -> tuple[int, Voiced]:
         """Draw one id: (id, the notes it completes)."""
         token = self.engine.step().ids[0]
+        return token, self.drew(token)
+
+    def drew(self, token: int) -> Voiced:
+        """One id that the engine has drawn: the notes it completes."""
         self._drawn.append(token)
         if len(self._drawn) >= JOURNAL_IDS:
             self.flush()
-        return token, self.take(token)
+        return self.take(token)
 
     def append(self, ids: Sequence[int], *, heard: bool = True) -> Voiced:
         """Ids that were not drawn: a theme, a last chord. `heard` False: somebody else plays them."""
@@ -197,6 +204,7 @@ class Context:
         if count == 0:
             return
         self.flush()
+        self.changes += 1
         self.engine.rewind(count)
         self.decoder.restore(self._snapshots[-count])
         del self._snapshots[-count:], self.ids[-count:], self.ticks[-count:], self._ends[-count:]
@@ -214,16 +222,25 @@ class Context:
         self._journal({"op": "rules", "grammar": rules.grammar, "ranges": rules.ranges,
                        "soft": sorted(rules.soft), "eos": rules.eos, "bias": rules.bias})
 
-    def history(self, max_ids: int, tick: int) -> tuple[list[int], int]:
-        """(the last ids before `tick`, from a bar line on, its tick): at most `max_ids`, unless the last bar
-        alone is longer. They end with the id that brought the clock to `tick`.
+    def history(self, max_ids: int, tick: int, start_ticks: int | None = None) -> tuple[list[int], int]:
+        """(the last ids before `tick`, from a bar line on, its tick): from `start_ticks` on, where it is
+        known and a bar line; else at most `max_ids`, unless the last bar alone is longer. They end with the
+        id that brought the clock to `tick`.
         """
         ids = self.ids[:next((n for n, now in enumerate(self.ticks, 1) if now >= tick), len(self.ids))]
         lines = [index for index, token in enumerate(ids) if token == self._bar]
         if not lines:
             return [], tick
-        first = next((index for index in lines if len(ids) - index <= max_ids), lines[-1])
+        first = next((index for index in lines if self.ticks[index] == start_ticks), None)
+        if first is None:
+            first = next((index for index in lines if len(ids) - index <= max_ids), lines[-1])
         return ids[first:], self.ticks[first]
+
+    def ids_in(self, ticks: float) -> float:
+        """About how many ids the next `ticks` will take, as the last ones did."""
+        recent = self.ticks[-256:]
+        passed = recent[-1] - recent[0] if recent else 0
+        return ticks * (len(recent) - 1) / passed if passed else ticks * IDS_PER_BEAT / self.beat_ticks
 
     def ids_after(self, tick: float) -> int:
         """How many ids stand after `tick`."""

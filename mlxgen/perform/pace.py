@@ -6,6 +6,8 @@ playhead arrives. How much is promised therefore depends on how long the first o
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import deque
 
 from mlxgen.music.theory import TICKS_PER_QUARTER
@@ -13,45 +15,46 @@ from mlxgen.music.theory import TICKS_PER_QUARTER
 FIRST_IDS = 32              # about what the first moment of new music takes: four voices, a time shift
 SPARE_S = 0.04              # for everything else: a rewind, a pipe, a playhead that is a little ahead
 GUESSED_STEP_S = 0.003
-GUESSED_PREFILL_IDS_PER_S = 1200.0
+GUESSED_BLOCK_S = 0.05
 LATELY = 96                 # steps that count as lately
-CAUTION = 0.8               # of the measured speed of prefills is counted on
+BLOCKS_LATELY = 4           # and blocks of a history
+CAUTION = 2.0               # standard deviations that a promise allows for
 
 
 class Pace:
-    """`stepped(seconds)` after every step, `prefilled(ids, seconds)` after every long prefill."""
+    """`stepped(seconds)` after every step, `read(seconds)` after every block of READ_IDS ids."""
 
     def __init__(self):
         self._steps_s: deque[float] = deque(maxlen=512)
         self._lately_s: deque[float] = deque([GUESSED_STEP_S], maxlen=LATELY)
-        self.prefill_ids_per_s = GUESSED_PREFILL_IDS_PER_S
-        self.has_read = False               # that is no guess any more
+        self._blocks_s: deque[float] = deque([GUESSED_BLOCK_S], maxlen=BLOCKS_LATELY)
 
     def stepped(self, seconds: float) -> None:
         self._steps_s.append(seconds)
         self._lately_s.append(seconds)
 
-    def prefilled(self, ids: int, seconds: float) -> None:
-        """Slower than thought is believed at once, faster by and by."""
-        rate = ids / max(seconds, 1e-6)
-        self.prefill_ids_per_s = min(rate, 0.5 * (rate + self.prefill_ids_per_s))
-
-    def practised(self, ids: int, seconds: float) -> None:
-        """A prefill for its own sake."""
-        self.prefill_ids_per_s, self.has_read = ids / max(seconds, 1e-6), True
+    def read(self, seconds: float) -> None:
+        self._blocks_s.append(seconds)
 
     @property
     def first_notes_s(self) -> float:
         """From a rewind until the first new notes are with the player."""
-        return SPARE_S + FIRST_IDS * sum(self._lately_s) / len(self._lately_s)
+        return SPARE_S + self.steps_s(FIRST_IDS)
 
-    def affordable_ids(self, seconds: float) -> int:
-        """How many ids can be prefilled within `seconds`."""
-        return int(max(0.0, seconds) * self.prefill_ids_per_s * CAUTION)
+    def steps_s(self, count: float, caution: float = 0.0) -> float:
+        """How long `count` steps take at the present speed, and `caution` standard deviations more."""
+        return _expect_s(self._lately_s, count, caution)
 
-    def prefill_s(self, ids: int) -> float:
-        """How long a prefill of `ids` takes."""
-        return ids / (self.prefill_ids_per_s * CAUTION)
+    def reading_s(self, blocks: float, caution: float = 0.0) -> float:
+        """How long `blocks` blocks of a history take."""
+        return _expect_s(self._blocks_s, blocks, caution)
+
+    def affordable_blocks(self, seconds: float) -> int:
+        """How many blocks of a history can be read within `seconds`, with all caution."""
+        count = int(max(0.0, seconds) / statistics.fmean(self._blocks_s))
+        while count and self.reading_s(count, CAUTION) > seconds:
+            count -= 1
+        return count
 
     def figures(self) -> dict[str, float]:
         """{"ids_per_s", "p50_ms", "p95_ms", "p99_ms"} of the last steps, zeros before the first."""
@@ -61,6 +64,12 @@ class Pace:
         place = lambda share: times[min(int(share * len(times)), len(times) - 1)] * 1e3  # noqa: E731
         return {"ids_per_s": len(times) / sum(times), "p50_ms": place(0.5), "p95_ms": place(0.95),
                 "p99_ms": place(0.99)}
+
+
+def _expect_s(lately_s: deque[float], count: float, caution: float) -> float:
+    """Of `count` pieces of work as they were lately: their mean, and `caution` times their spread."""
+    spread_s = statistics.pstdev(lately_s) if caution else 0.0
+    return count * statistics.fmean(lately_s) + caution * math.sqrt(count) * spread_s
 
 
 def slow_to(ticks: list[int], ids_per_s: float, rate: float) -> float:

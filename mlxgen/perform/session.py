@@ -19,8 +19,9 @@ from mlxgen.music.vocab import Vocab
 from mlxgen.perform.answer import Answer
 from mlxgen.perform.context import Context, Prepared, Voiced
 from mlxgen.perform.ending import final_chord
-from mlxgen.perform.modulation import LEAD_S, Modulation, lead_s, modulate
+from mlxgen.perform.modulation import LEAD_S, Modulation
 from mlxgen.perform.pace import Pace
+from mlxgen.perform.practice import Practice
 from mlxgen.perform.settings import SessionSettings
 from mlxgen.perform.shared import Position
 from mlxgen.perform.themes import THEME_IDS, ThemeBook
@@ -48,6 +49,7 @@ class Session:
         self.context = Context(make_engine, vocab, journal, slack, self.beat)
         self.themes = ThemeBook(settings.theme, self.key, self.conditioning.voices, self.meter, vocab)
         self.pace = Pace()
+        self._practice = Practice(self)
         self._resets = 0
         self._begin()
 
@@ -59,7 +61,7 @@ class Session:
         self.asked_end_tick: int | None = None
         self.modulation: Modulation | None = None
         self.recall_tick: int | None = None
-        self._protected_tick = 0                # nothing before it is taken back: a theme is being stated
+        self.protected_tick = 0                 # nothing before it is taken back: a theme is being stated
         self._last_pitches: dict[int, int] = {}
         self._posted_tick = 0                   # notes before it have been posted
         self._waiting: list[TimedNote] = []
@@ -74,7 +76,9 @@ class Session:
         theme_ids = self.themes.ids(self.key) if self.themes.given else []
         self.begin_context(0, self.key, min(len(theme_ids), THEME_IDS))
         self._emit(self.context.append(theme_ids or opening))
-        self._protected_tick = self.context.now_ticks
+        self.protected_tick = self.context.now_ticks + 1     # its last note may begin there
+        if theme_ids:
+            self._after_clock()     # it may be longer than what is drawn ahead, and then nothing else is
 
     def prepare(self, key: Key, history: list[int], start_ticks: int, pin_more: int = 0) -> Prepared:
         """A new context with another seed: positions begin again, and the draws must not."""
@@ -109,37 +113,37 @@ class Session:
         playhead has moved."""
         if self.finished or self.answer.listening:
             return self._keep_silent(position)
-        self._do_what_is_due(position)
+        if self._do_what_is_due(position) or self._practice.work(position):
+            return True
         if not self._wants_more(position):
-            return self._practise()
+            return False
         if self.prefix_is_stale:
             self.context.replace_prefix(make_prefix(self.conditioning, self.key, self.vocab))
             self.prefix_is_stale = False
         before, began_s = self.context.now_ticks, self.now()
-        token, notes = self.context.step()
+        self._after_id(*self.context.step(), before)
+        self._look_for_the_end()
+        self.pace.stepped(self.now() - began_s)
+        return True
+
+    def continue_with(self, drawn: list[int]) -> None:
+        """The engine that was adopted has drawn these already."""
+        self._still_ids = 0
+        for token in drawn:
+            before = self.context.now_ticks
+            self._after_id(token, self.context.drew(token), before)
+        self._look_for_the_end()
+
+    def _after_id(self, token: int, notes: Voiced, before: int) -> None:
+        """What one id brings; the clock stood at `before`."""
         self._emit(notes)
         if self.context.now_ticks == before:
             self._unstick(token)
         if self.context.now_ticks > before:
             self._still_ids = 0
             self._after_clock()
-        self.pace.stepped(self.now() - began_s)
         if token == self.vocab["EOS"]:
             self._finish(self.context.now_ticks)
-        return True
-
-    def _practise(self) -> bool:
-        """Once, when there is time: read the music as a modulation would, twice. The first time everything is
-        new to the machine, the second says how fast it is. False when that was done before.
-        """
-        if self.pace.has_read:
-            return False
-        prefix = make_prefix(self.conditioning, self.key, self.vocab)
-        for _ in range(2):
-            began_s = self.now()
-            self.context.prepare(Prepared(len(prefix), prefix, self.context.ids, 0, self.settings.seed))
-        self.pace.practised(len(prefix) + len(self.context.ids), self.now() - began_s)
-        return True
 
     def _keep_silent(self, position: Position) -> bool:
         """While somebody else plays, the rests ahead are ours to say."""
@@ -151,6 +155,8 @@ class Session:
         """Fill the buffer, rest until a beat of it has been played: steps in a row are twice as fast as
         steps that each find the caches cold, and a turn is heard as soon as steps are fast.
         """
+        if self.modulation is not None and self.context.now_ticks < self.modulation.needed_tick:
+            return self.context.ids_after(position.tick) < self.context.slack - 64
         full = self.settings.buffer_bars * self.bar
         ahead = self.context.now_ticks - position.tick
         if self._resting:
@@ -159,14 +165,16 @@ class Session:
             self._resting = True
         return not self._resting and self.context.ids_after(position.tick) < self.context.slack - 64
 
-    def _do_what_is_due(self, position: Position) -> None:
-        """Changes that wait for a bar line: the clock must have reached it, and the playhead be near."""
-        now, rate = self.context.now_ticks, self.rate(position)
-        if self.modulation is not None and self.modulation.is_due(now, position, lead_s(self) * rate):
-            self.modulation = modulate(self, self.modulation, position)
-        elif (self.recall_tick is not None and now >= self.recall_tick
-              and self.recall_tick - position.tick <= LEAD_S * rate):
+    def _do_what_is_due(self, position: Position) -> bool:
+        """Changes that wait for a bar line. False when there is nothing to do for them now."""
+        if self.modulation is not None and self.modulation.work(position):
+            if self.modulation.done:
+                self.modulation = None
+            return True
+        if (self.recall_tick is not None and self.context.now_ticks >= self.recall_tick
+                and self.recall_tick - position.tick <= LEAD_S * self.rate(position)):
             self._recall(position)
+        return False
 
     def _recall(self, position: Position) -> None:
         """State the theme at the bar line; at the next one if this one is too near."""
@@ -176,7 +184,8 @@ class Session:
             return
         self.rewind_to(tick, by="recall")
         self._emit(self.context.append(self.themes.next_statement(self.key)))
-        self._protected_tick = self.context.now_ticks
+        self.protected_tick = self.context.now_ticks + 1     # its last note may begin there
+        self._after_clock()
 
     def _after_clock(self) -> None:
         self._post()
@@ -186,6 +195,12 @@ class Session:
             self.started = True
             self.sink.start()
         self.themes.settle(now, self.key)
+
+    def _look_for_the_end(self) -> None:
+        """Ask for it when it is near, make it when none came."""
+        now = self.context.now_ticks
+        if self.finished:
+            return
         if self.end_tick is not None and self.asked_end_tick is None and now >= self.end_tick - 2 * self.bar:
             self.ask_end(self.end_tick - self.bar)
         if self.asked_end_tick is not None and now >= self.asked_end_tick:
@@ -214,8 +229,8 @@ class Session:
     def _post(self) -> None:
         """What begins before the clock is complete: hand it on."""
         self.sink.notes(self.context.now_ticks, self._waiting)
+        self._posted_tick = max([self.context.now_ticks, *(note.start_ticks + 1 for note in self._waiting)])
         self._waiting = []
-        self._posted_tick = self.context.now_ticks
 
     # -- controls ------------------------------------------------------------------------------------------
 
@@ -234,12 +249,12 @@ class Session:
     def committed(self, position: Position) -> int:
         """The first tick that may still be changed."""
         ahead = self.pace.first_notes_s * self.rate(position)
-        return max(int(position.tick + ahead) + 1, self._protected_tick)
+        return max(int(position.tick + ahead) + 1, self.protected_tick)
 
-    def next_bar(self, position: Position, least_s: float, late_by: float = 0.0) -> int:
-        """The first bar line that is at least `least_s` (and `late_by` ticks) away."""
-        ahead = position.tick + late_by + least_s * self.rate(position)
-        return -(-max(int(ahead) + 1, self._protected_tick) // self.bar) * self.bar
+    def next_bar(self, position: Position, least_s: float) -> int:
+        """The first bar line that is at least `least_s` away."""
+        ahead = position.tick + least_s * self.rate(position)
+        return -(-max(int(ahead) + 1, self.protected_tick) // self.bar) * self.bar
 
     def rewind_for(self, name: str, position: Position) -> None:
         """Take back all that may be, so that the control `name` is heard as soon as can be: within a beat
@@ -258,10 +273,10 @@ class Session:
                 self.sink.shorten(now_ticks, shortened)
             self._waiting = [note for note in self._waiting if note.start_ticks < now_ticks]
             self.themes.take_back(now_ticks)
+            if now_ticks < self._posted_tick:
+                self.sink.truncate(now_ticks)
+                self._posted_tick = now_ticks
         self._journal({"op": "renewed", "from_tick": now_ticks, "by": by})
-        if now_ticks < self._posted_tick:
-            self.sink.truncate(now_ticks)
-            self._posted_tick = now_ticks
 
     def give_way(self, position: Position) -> None:
         """Somebody else begins to play."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from mlxgen.music.prompt import make_prefix
 from mlxgen.music.theory import Key
 from mlxgen.perform.material import density_bias
-from mlxgen.perform.modulation import ASKED_S, ask_modulation
+from mlxgen.perform.modulation import ASKED_S, Modulation
 from mlxgen.perform.shared import Position
 
 CADENCE_BARS = 8        # asked to end, the music gets this long to find its own ending
@@ -40,7 +40,7 @@ def turn_character(session, name: str, value: str, position: Position) -> None:
 def turn_key(session, _name: str, value: str, position: Position) -> None:
     key = Key.parse(value)
     make_prefix(session.conditioning, key, session.vocab)
-    session.modulation = ask_modulation(session, key, position)
+    session.modulation = Modulation(session, key, position)
 
 
 def recall_theme(session, _name: str, _value, position: Position) -> None:

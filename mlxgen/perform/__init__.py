@@ -1,7 +1,7 @@
 """stream: generate ahead, play on time, answer the controls. Four processes, and where to look for what:
 
     above them all  conductor  troupe  guard  hands  processes  mac
-    drawing ahead   generator  live  session  context  turns  themes  material  modulation  answer  listen
+    drawing ahead   generator  live  session  context  turns  themes  material  modulation practice  answer  listen
                     pace  ending  velocity  settings
     playing         playerproc  player  clock  sounding  sync  ports  record
     the port lost?  watch

@@ -30,7 +30,8 @@ from bench.jack_stage import Receiver, Stream, jack_server, resident_mb
 
 TEMPO = 120.0
 BEAT_S = 60.0 / TEMPO
-NEXT_BAR_S = 4 * BEAT_S + 0.2       # a new key that comes later than this has missed a bar line
+BAR_S = 4 * BEAT_S
+NEAR_S = 0.5            # a new key that comes later than a bar and this has missed a line that it might have met
 
 
 def empty_loop(seconds: float = 10.0, period_s: float = 0.005) -> dict:
@@ -232,8 +233,10 @@ def controls(count: int, options: list[str], only: str | None = None) -> dict:
             }
     asked = sum(name == "key" for _, name, _ in sent)
     if asked:
-        in_time = sum(row["name"] == "key" and row["boundary_ms"] <= NEXT_BAR_S * 1e3 for row in heard)
-        result["key"] = {**result.get("key", {}), "late": f"{asked - in_time} of {asked}"}
+        after_s = [row["boundary_ms"] / 1e3 for row in heard if row["name"] == "key"]
+        for name, bound_s in (("over_2.2_s", BAR_S + 0.2), ("missed_a_line", BAR_S + NEAR_S)):
+            late = asked - sum(each <= bound_s for each in after_s)
+            result.setdefault("key", {})[name] = f"{late} of {asked}"
     return result
 
 

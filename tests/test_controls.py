@@ -226,3 +226,12 @@ def test_a_lost_clock_does_not_bend_the_tempo():
     pulses(follower, 48, 120.0)
     orders = pulses(follower, 48, 120.0, begin_s=9.0)
     assert all(order[3] == pytest.approx(120.0) for order in orders)
+
+
+def test_an_osc_sender_that_never_stops_leaves_time_for_everything_else(desk, heard):
+    class Flood:
+        def recv(self, _most):
+            return osc_bytes("/mlxgen/temperature", 0.5 + len(heard) % 2)
+
+    read_osc(Flood(), desk, pytest.fail)
+    assert 0 < len(heard) < 1000

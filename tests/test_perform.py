@@ -213,6 +213,68 @@ def test_an_unplugged_port_is_noticed_and_opened_again_by_name_twice_in_a_row(sy
     synth.close()
 
 
+def test_a_port_that_comes_back_under_another_name_stays_open(synth, play):
+    """As a device does on Linux that is plugged in elsewhere: its name ends with another number."""
+    synth.close()
+    synth = Synth("keys 28")
+    streaming = play(port="keys")
+    playing(synth)
+    synth.close()
+    log = streaming.folder / "session.jsonl"
+    wait_until(lambda: "'keys 28:in' is gone" in log.read_text(), 5)
+    synth = Synth("keys 32")
+    wait_until(lambda: "'keys 32:in' is back" in log.read_text(), 5)
+    other = Synth("keys 33")                        # fits as well; ours is known by its whole name
+    time.sleep(1)
+    playing(synth, len(synth.note_ons()) + 8)
+    assert log.read_text().count("is gone") == 1
+    streaming.process.send_signal(signal.SIGTERM)
+    streaming.finish(20)
+    assert not synth.sounding()
+    assert not other.messages
+    synth.close()
+    other.close()
+
+
+def test_a_controller_that_is_unplugged_turns_knobs_again_when_it_is_back(synth, play):
+    knob = plug_in("knobs")
+    streaming = play("--control-port", "knobs")
+    playing(synth)
+    log = streaming.folder / "session.jsonl"
+    knob.send_message([0xB0, 20, 100])
+    wait_until(lambda: '"turn"' in log.read_text(), 5)
+    knob.delete()
+    wait_until(lambda: "input 'knobs' is gone" in log.read_text(), 5)
+    knob = plug_in("knobs")
+    wait_until(lambda: "input 'knobs' is back" in log.read_text(), 5)
+    count = log.read_text().count('"turn"')
+    knob.send_message([0xB0, 20, 100])
+    knob.send_message([0xB0, 20, 60])
+    wait_until(lambda: log.read_text().count('"turn"') > count, 5)
+    streaming.process.send_signal(signal.SIGTERM)
+    assert streaming.finish(20)[0] == 0
+    assert not synth.sounding()
+    knob.delete()
+
+
+def plug_in(name: str):
+    """A controller: a MIDI source that the stream can listen to."""
+    import rtmidi
+
+    out = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name)
+    out.open_virtual_port("out")
+    return out
+
+
+def test_ctrl_z_does_not_stop_the_processes_that_hold_notes(synth, play):
+    streaming = play()
+    playing(synth)
+    for pid in (streaming.process.pid, *streaming.children().values()):
+        with open(f"/proc/{pid}/status") as file:
+            ignored = next(line.split()[1] for line in file if line.startswith("SigIgn"))
+        assert int(ignored, 16) >> signal.SIGTSTP - 1 & 1
+
+
 def test_two_performances_at_once_do_not_know_of_each_other(synth, play):
     """One plays to the synthesiser, one to its own virtual port; the second ends, the first plays on."""
     one, other = play(), play(port=None)

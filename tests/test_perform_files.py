@@ -35,13 +35,13 @@ class Take:
         self.recorder = Recorder(self.path, self.shared)
         self.recorder.begin(120, (3, 4))
 
-    def play(self, count, first=0):
+    def play(self, count, first=0, epoch=1):
         notes = tuple(
             TimedNote(240 * n, 400, 60 + n % 12, 1 + n % 4, 70) for n in range(first, first + count)
         )
-        self.player.handle(Notes(1, 240 * (first + count), notes))
+        self.player.handle(Notes(epoch, 240 * (first + count), notes))
         if not self.player.transport.running:
-            self.player.handle(Order(1, "start", (0, 0, 0)))
+            self.player.handle(Order(epoch, "start", (0, 0, 0)))
         end_s = self.now_s + count / 4
         while (deadline_s := self.player.step()) <= end_s:
             self.now_s = max(self.now_s, deadline_s)
@@ -72,6 +72,21 @@ def test_each_flush_leaves_a_whole_file_with_every_note_closed(tmp_path):
         take.recorder.flush()
         assert check(take.path) >= 5 * (number + 1) - 1
     assert read_recording(take.path)[:4] == [(0, 60), (240, 61), (480, 62), (720, 63)]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_is_played_after_a_panic_comes_after_it_in_the_file(tmp_path, recorded):
+    """Its ticks begin again; in the file it begins at the next bar line, whenever the file was written."""
+    take = Take(tmp_path / "a.mid")
+    take.play(10)                                       # until tick 2400, in the second bar
+    if recorded:
+        take.recorder.flush()
+    take.player.handle(Order(0, "panic", (0, 0, 0)))
+    take.player.handle(Order(0, "flush", (2, 0, 0)))
+    take.play(3, epoch=2)
+    take.recorder.flush()
+    check(take.path, 13)
+    assert [tick for tick, _ in read_recording(take.path)][-4:] == [2160, 3840, 4080, 4320]
 
 
 @settings(max_examples=40, deadline=None)

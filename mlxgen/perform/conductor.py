@@ -11,7 +11,7 @@ import signal
 import time
 from dataclasses import replace
 
-from mlxgen.music.theory import beat_ticks
+from mlxgen.music.theory import bar_ticks, beat_ticks
 from mlxgen.music.vocab import Vocab
 from mlxgen.perform import mac
 from mlxgen.perform.controls import Control, Desk, controls_for
@@ -61,7 +61,7 @@ class Conductor:
 
     @property
     def port_name(self) -> str:
-        return self.troupe.port_name
+        return self.shared.port_name
 
     def _first_values(self) -> dict:
         session, player = self.settings.session, self.settings.player
@@ -133,7 +133,8 @@ class Conductor:
 
     def _player_now(self) -> PlayerSettings:
         return replace(self.settings.player, tempo_bpm=self.desk.values["tempo"],
-                       nudge_s=self.desk.values["nudge_ms"] / 1e3, beat_ticks=beat_ticks(self.meter))
+                       nudge_s=self.desk.values["nudge_ms"] / 1e3, beat_ticks=beat_ticks(self.meter),
+                       bar_ticks=bar_ticks(self.meter))
 
     def stop(self) -> None:
         """End the notes, then the processes, then the files."""
@@ -250,7 +251,10 @@ class Conductor:
 
 
 def install_signals(conductor: Conductor) -> None:
-    """SIGTERM, SIGHUP and Ctrl-C end the performance the ordinary way."""
+    """SIGTERM, SIGHUP and Ctrl-C end the performance the ordinary way. Ctrl-Z, which would leave notes
+    hanging until somebody says `fg`, does nothing, here and in the processes started afterwards.
+    """
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
     def leave(*_signal) -> None:
         conductor.stopping = True

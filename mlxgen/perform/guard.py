@@ -89,7 +89,7 @@ class Guard:
     def _watch_port(self, now_s: float) -> None:
         if not self.troupe.watcher.is_alive():
             self.troupe.start_watcher()
-        open_now, name = bool(self.shared.get("port_open")), self.troupe.port_name
+        open_now, name = bool(self.shared.get("port_open")), self.shared.port_name
         if open_now and not self.shared.get("port_seen"):
             self._note(f"port {name!r} is gone: playing on in silence")
             self._order("port", 0)

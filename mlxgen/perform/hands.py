@@ -12,10 +12,10 @@ from mlxgen.perform.controls import Desk
 from mlxgen.perform.inputs import MidiInput
 from mlxgen.perform.listen import ThemeListener
 from mlxgen.perform.mapping import Mapping
+from mlxgen.perform.ports import VIRTUAL
 from mlxgen.perform.sync import ClockFollower
 from mlxgen.perform.troupe import Troupe
 
-VIRTUAL = "virtual"
 WATCH_S = 0.25
 
 
@@ -26,30 +26,33 @@ class Hands:
         self, troupe: Troupe, vocab: Vocab, desk: Desk, mapping: Mapping, note: Callable[[str], None]
     ):
         self.troupe, self.desk, self.mapping, self._note = troupe, desk, mapping, note
-        self.inputs: list[MidiInput] = []
+        self._inputs: dict[str, MidiInput] = {}
         meter = troupe.settings.session.conditioning.with_defaults().meter
         self.listener = ThemeListener(beat_ticks(meter), bar_ticks(meter), vocab.duration_bins)
         self._clock = ClockFollower()
         self._watched_s = 0.0
+        self._said = ""
 
     @property
-    def wanted(self) -> list[str]:
-        """The names of the inputs that are to be open."""
-        settings = self.troupe.settings
-        return list(dict.fromkeys(name for name in (settings.control_port, settings.listen_port) if name))
+    def inputs(self) -> list[MidiInput]:
+        """Those that are open."""
+        return list(self._inputs.values())
 
     def open(self) -> None:
         """ValueError for a wrong name, listing what exists."""
-        for name in self.wanted:
-            spec = replace(self.troupe.settings.spec, name=None if name == VIRTUAL else name)
-            self.inputs.append(MidiInput(spec))
+        for name in self.troupe.inputs:
+            self._open(name)
+
+    def _open(self, name: str) -> None:
+        spec = replace(self.troupe.settings.spec, name=None if name == VIRTUAL else name)
+        self._inputs[name] = MidiInput(spec)
 
     def close(self) -> None:
-        while self.inputs:
-            self.inputs.pop().close()
+        while self._inputs:
+            self._inputs.popitem()[1].close()
 
     def watch(self) -> None:
-        """Inputs die with a JACK server, and come back with it.
+        """Inputs are unplugged and plugged in again; they die with a JACK server, and come back with it.
 
         They must be closed before this process opens one again: libjack frees the clients of a dead server
         then, and closing one of those afterwards crashes.
@@ -60,11 +63,24 @@ class Hands:
         self._watched_s = now_s
         if not self.troupe.shared.get("system_seen"):
             self.close()
-        elif self.wanted and not self.inputs:
-            try:
-                self.open()
-            except ValueError as error:
-                self._note(str(error))
+            return
+        seen = int(self.troupe.shared.get("inputs_seen"))
+        for number, name in enumerate(self.troupe.inputs):
+            if name in self._inputs and not seen >> number & 1:
+                self._inputs.pop(name).close()
+                self._say(f"input {name!r} is gone")
+            elif name not in self._inputs and seen >> number & 1:
+                try:
+                    self._open(name)
+                    self._say(f"input {name!r} is back")
+                except ValueError as error:
+                    self._say(str(error))       # again and again, until it can be opened
+
+    def _say(self, text: str) -> None:
+        """Tell the performer, once."""
+        if text != self._said:
+            self._said = text
+            self._note(text)
 
     def read(self, opened: MidiInput) -> None:
         settings = self.troupe.settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 MAX_BYTES = 65536
+AT_ONCE = 256       # packets: a sender that is faster than we are must not keep us from everything else
 
 
 def open_osc(port: int, host: str = "127.0.0.1") -> socket.socket:
@@ -50,8 +51,8 @@ def feed_osc(data: bytes, desk) -> None:
 
 
 def read_osc(listener: socket.socket, desk, complain) -> None:
-    """Every packet that waits; what is wrong with one goes to `complain`."""
-    while True:
+    """The packets that wait, at most AT_ONCE; what is wrong with one goes to `complain`."""
+    for _ in range(AT_ONCE):
         try:
             data = listener.recv(MAX_BYTES)
         except BlockingIOError:

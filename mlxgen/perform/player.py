@@ -26,6 +26,7 @@ RESUME_S = 0.02             # after a pause, the first note comes so much later 
 class PlayerSettings:
     tempo_bpm: float = 80.0
     beat_ticks: int = 480
+    bar_ticks: int = 1920
     channels: str = "one"
     clock_out: bool = False
     clock_in: bool = False         # wait for an outer clock's Start
@@ -111,9 +112,14 @@ class Player:
         self.accepting = False
 
     def _forget(self) -> None:
-        """What was to come does not; how far it came is kept for the log."""
-        shared = self.shared
+        """What was to come does not; how far it came is kept for the log, and in the recording what comes
+        next begins at a bar line.
+        """
+        shared, bar = self.shared, self.settings.bar_ticks
         if shared.get("played_epoch") != shared.get("ended_epoch"):
+            if shared.get("played_tick") >= 0:
+                reached = max(shared.get("played_tick"), self.transport.tick_at(self.now()))
+                shared.add("epoch_tick", (reached // bar + 1) * bar)
             shared.set("ended_tick", shared.get("played_tick"))
             shared.set("ended_epoch", shared.get("played_epoch"))
             shared.set("played_tick", -1)

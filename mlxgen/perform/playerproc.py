@@ -33,7 +33,7 @@ class PlayerProcess:
     shared: Shared
     notes: object           # reading end of the generator's channel
     orders: object          # reading end of the supervisor's channel
-    ready: object           # Connection: one line, "" or why the port could not be opened
+    ready: object           # Connection: ("port", "") or ("error", why the port could not be opened)
     error_path: str
     record_path: str | None
     takes_over: bool = False    # a player before this one was killed
@@ -47,7 +47,8 @@ def run_player(given: PlayerProcess) -> None:
     signal.set_wakeup_fd(woken.fileno())
     signal.signal(signal.SIGTERM, lambda *_: None)      # what it writes to `woken` is what counts
     try:
-        port = open_output(given.spec)
+        port = open_output(given.spec, given.shared.port_name)
+        given.shared.port_name = port.name
     except ValueError as error:
         if not given.takes_over:
             given.ready.send(("error", str(error)))
@@ -59,7 +60,7 @@ def run_player(given: PlayerProcess) -> None:
     player = Player(port, given.shared, given.settings)
     if given.takes_over:
         end_sounding(player)
-    given.ready.send(("port", port.name))
+    given.ready.send(("port", ""))
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -130,9 +131,10 @@ def change_port(player: Player, spec: PortSpec, opened: bool) -> None:
         old, outlet.port = outlet.port, NullPort()
         old.close()
         try:
-            outlet.port = open_output(spec)
+            outlet.port = open_output(spec, player.shared.port_name)
         except ValueError:
             return          # not there yet: the supervisor will say so again
+        player.shared.port_name = outlet.port.name
         for message in panic_messages():
             outlet.port.send(message)
         player.shared.set("port_open", 1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 CLIENT_NAME = "mlxgen"
 SILENT = "none"     # the port name for a performance that is only recorded
+VIRTUAL = "virtual"     # of an input that others can play to
 
 # our name -> python-rtmidi's constant, in the order in which they are tried
 APIS = {"core": "API_MACOSX_CORE", "alsa": "API_LINUX_ALSA", "jack": "API_UNIX_JACK"}
@@ -144,8 +145,10 @@ def list_ports(api: str = "auto") -> dict[str, list[str]]:
     return result
 
 
-def open_output(spec: PortSpec):
-    """The output that `spec` names. ValueError for a wrong name, listing what exists."""
+def open_output(spec: PortSpec, known: str = ""):
+    """The output that `spec` names; of several, the one called `known`. ValueError for a wrong name, listing
+    what exists.
+    """
     if spec.name == SILENT:
         return NullPort()
     midi_out = make_client("MidiOut", spec.api, spec.client)
@@ -154,7 +157,7 @@ def open_output(spec: PortSpec):
         return RtPort(midi_out, CLIENT_NAME)
     available = midi_out.get_ports()
     try:
-        number = match_name(spec.name, available, "MIDI output")
+        number = match_name(known if known in available else spec.name, available, "MIDI output")
     except ValueError:
         midi_out.delete()
         raise

@@ -17,9 +17,11 @@ FIELDS = (
     "note_ons", "note_offs", "muted_notes",
     "late_count", "late_max_s", "sent_count",
     "port_open", "port_seen", "system_seen", "beat_ticks",
+    "inputs_seen",                                   # a bit for each input that is wanted
     "played_epoch", "played_tick",                   # how far the notes of an epoch were played, -1 for none,
     "ended_epoch", "ended_tick",                     # and of the one before it
-    "recorded_count", "recorded_end", "recorded_tick",   # where the recording file stands
+    "recorded_count", "recorded_end", "recorded_tick",   # where the recording file stands,
+    "epoch_tick",                                        # and where in it the present epoch begins
 )
 INDEX = {name: number for number, name in enumerate(FIELDS)}
 
@@ -27,6 +29,7 @@ STATES = ("waiting", "playing", "holding", "paused", "ended")
 
 LATE_BIN_S = 10e-6
 LATE_BINS = 2001        # the last one counts everything from 20 ms up
+NAME_BYTES = 512
 SENT_RING = 16384       # messages; at 100 a second more than two minutes of a stopped reader
 
 
@@ -55,6 +58,7 @@ class Shared:
         self.sounding = context.RawArray("B", 16 * 128)      # [channel * 128 + pitch] -> how many hold it
         self.sent_ticks = context.RawArray("d", SENT_RING)
         self.sent_messages = context.RawArray("L", SENT_RING)  # status | data1 << 8 | data2 << 16
+        self._port_name = context.RawArray("c", NAME_BYTES)
         self.set("played_tick", -1)
 
     def get(self, name: str) -> float:
@@ -65,6 +69,15 @@ class Shared:
 
     def add(self, name: str, value: float = 1) -> None:
         self.fields[INDEX[name]] += value
+
+    @property
+    def port_name(self) -> str:
+        """Of the port that was opened last; one that comes back may have another name."""
+        return self._port_name.value.decode(errors="ignore")
+
+    @port_name.setter
+    def port_name(self, name: str) -> None:
+        self._port_name.value = name.encode()[:NAME_BYTES - 1]
 
     def publish(self, transport, horizon_tick: float, state: int, epoch: int) -> None:
         fields = self.fields

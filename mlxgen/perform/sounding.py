@@ -88,6 +88,6 @@ class Sounding:
 
     def _record(self, tick: float, packed: int) -> None:
         count = int(self.shared.get("sent_count"))
-        self.shared.sent_ticks[count % SENT_RING] = tick
+        self.shared.sent_ticks[count % SENT_RING] = self.shared.get("epoch_tick") + tick
         self.shared.sent_messages[count % SENT_RING] = packed
         self.shared.set("sent_count", count + 1)

@@ -56,7 +56,6 @@ class Troupe:
         self.orders_reader, orders_writer = make_channel()
         self.orders = Writer(orders_writer, timeout_s=1.0)
         self.generator = self.player = self.watcher = None
-        self.port_name = ""
 
     def start_generator(self, session: SessionSettings) -> None:
         self.generator_pipe, theirs = self.context.Pipe()
@@ -98,14 +97,19 @@ class Troupe:
             raise ValueError(f"the player ended while it opened the port; see {given.error_path}") from None
         if kind == "error":
             raise ValueError(text)
-        if not takes_over:
-            self.port_name = text
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the MIDI inputs that are wanted."""
+        settings = self.settings
+        return list(dict.fromkeys(name for name in (settings.control_port, settings.listen_port) if name))
 
     def start_watcher(self) -> None:
         self.shared.set("port_seen", 1)
+        self.shared.set("inputs_seen", (1 << len(self.inputs)) - 1)
         self.shared.set("system_seen", 1)
         self.watcher_pipe, theirs = self.context.Pipe()
-        given = WatcherProcess(self.settings.spec, self.port_name, self.shared, theirs,
+        given = WatcherProcess(self.settings.spec, tuple(self.inputs), self.shared, theirs,
                                self._error_path("watcher"))
         self.watcher = self._start(run_watcher, given, "watcher")
         theirs.close()

@@ -21,6 +21,7 @@ from mlxgen.perform import mac
 from mlxgen.perform.ports import (
     CLIENT_NAME,
     SILENT,
+    VIRTUAL,
     PortSpec,
     is_jack,
     make_client,
@@ -41,7 +42,7 @@ class WatcherProcess:
     """All that the process is given."""
 
     spec: PortSpec
-    port_name: str
+    inputs: tuple[str, ...]     # the names of those that are wanted
     shared: Shared
     requests: object        # Connection: anything sent means panic
     error_path: str
@@ -51,7 +52,7 @@ class PortWatcher:
     """`poll()` says whether the port is there. A virtual port is looked for itself: it goes with a JACK
     server.
 
-    `system_answers` is False while there is no MIDI system to ask.
+    `system_answers` is False while there is no MIDI system to ask. `port_name` may be changed.
     """
 
     def __init__(self, spec: PortSpec, port_name: str, now=time.monotonic):
@@ -76,6 +77,13 @@ class PortWatcher:
             return False
         client = self._inputs if self.spec.name is None else self._outputs
         return any(self.port_name in name for name in client.get_ports() if WATCHER not in name)
+
+    def poll_inputs(self, wanted: tuple[str, ...]) -> int:
+        """A bit for each of these that can be listened to; a virtual one always can."""
+        names = [] if self._inputs is None else [
+            name.casefold() for name in self._inputs.get_ports() if WATCHER not in name]
+        return sum(1 << number for number, name in enumerate(wanted)
+                   if name == VIRTUAL or any(name.casefold() in there for there in names))
 
     def _open(self) -> bool:
         try:
@@ -131,7 +139,8 @@ def run_watcher(given: WatcherProcess) -> None:
     redirect_errors(given.error_path)
     prefer_nothing()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    watcher, parent = PortWatcher(given.spec, given.port_name), multiprocessing.parent_process().sentinel
+    watcher = PortWatcher(given.spec, given.shared.port_name)
+    parent = multiprocessing.parent_process().sentinel
     while True:
         readable = select.select([parent, given.requests], [], [], WATCH_S)[0]
         if parent in readable:
@@ -140,7 +149,10 @@ def run_watcher(given: WatcherProcess) -> None:
             given.requests.recv()
             watcher.close()
             end_notes(given.spec, given.shared)
+        watcher.port_name = given.shared.port_name
         given.shared.set("port_seen", float(watcher.poll()))
+        if watcher.system_answers:
+            given.shared.set("inputs_seen", watcher.poll_inputs(given.inputs))
         given.shared.set("system_seen", float(watcher.system_answers))
 
 

@@ -31,7 +31,7 @@ from bench.jack_stage import Receiver, Stream, jack_server, resident_mb
 TEMPO = 120.0
 BEAT_S = 60.0 / TEMPO
 BAR_S = 4 * BEAT_S
-NEAR_S = 0.5            # a new key that comes later than a bar and this has missed a line that it might have met
+NEAR_S = 0.5            # a new key later than a bar and this has missed a line that it might have met
 
 
 def empty_loop(seconds: float = 10.0, period_s: float = 0.005) -> dict:

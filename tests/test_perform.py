@@ -158,6 +158,53 @@ def test_kill_9_of_the_generator_ends_the_notes_says_so_and_plays_on(synth, play
     assert recording(streaming)[1] == 0
 
 
+def test_a_generator_that_is_stuck_is_replaced(synth, play):
+    streaming = play()
+    playing(synth)
+    os.kill(streaming.children()["generator"], signal.SIGSTOP)
+    log = streaming.folder / "session.jsonl"
+    wait_until(lambda: "has not answered for 10 s" in log.read_text(), 30)
+    wait_until(lambda: has_panicked(synth.messages), 20)
+    count = len(synth.note_ons())
+    playing(synth, count + 8)
+    streaming.process.send_signal(signal.SIGTERM)
+    assert streaming.finish(20)[0] == 0
+    assert not synth.sounding()
+    assert recording(streaming)[1] == 0
+
+
+def test_a_machine_that_sleeps_plays_on_without_a_burst(synth, play):
+    """All processes stand still for longer than a generator may be silent; no note hangs, none is hurried."""
+    streaming = play()
+    playing(synth)
+    pids = [streaming.process.pid, *streaming.children().values()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(12)
+    count = len(synth.note_ons())
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    playing(synth, count + 16)
+    ons = [at_s for at_s, _ in synth.note_ons()[count:]]
+    assert max(sum(first <= at_s < first + 0.05 for at_s in ons) for first in ons) <= 8
+    streaming.process.send_signal(signal.SIGTERM)
+    assert streaming.finish(20)[0] == 0
+    assert not synth.sounding()
+    assert "has not answered" not in (streaming.folder / "session.jsonl").read_text()
+
+
+def test_a_folder_that_holds_a_session_is_not_written_over(synth, play, tmp_path):
+    first = play("--bars", "2", "--session-folder", str(tmp_path / "concert"))
+    assert first.finish(60)[0] == 0
+    before = (tmp_path / "concert" / "recording.mid").read_bytes()
+    again = play("--bars", "2", "--session-folder", str(tmp_path / "concert"))
+    code, _, error = again.finish(60)
+    assert code == 0
+    assert "session in " + str(tmp_path / "concert-2") in error
+    assert (tmp_path / "concert" / "recording.mid").read_bytes() == before
+    assert mido.MidiFile(tmp_path / "concert-2" / "recording.mid").length > 1
+
+
 def test_kill_9_of_the_screen_s_process_ends_every_note(synth, play):
     streaming = play()
     playing(synth)

@@ -24,6 +24,7 @@ from mlxgen.commands.options import (
 )
 
 STATUS_S = 2.0
+SESSION = LOG, RECORDING = "session.jsonl", "recording.mid"     # what a session's folder holds
 
 
 @click.command()
@@ -140,8 +141,8 @@ def make_stream_settings(values: dict):
         spec=PortSpec(values["midi_port"], values["midi_api"]),
         window=values["window"],
         folder=folder,
-        record=values["record"] or folder / "recording.mid",
-        log=values["log_path"] or folder / "session.jsonl",
+        record=values["record"] or folder / RECORDING,
+        log=values["log_path"] or folder / LOG,
         mapping=values["mapping"] or Path.home() / ".config" / "mlxgen" / "controls.toml",
         osc_port=values["osc_port"],
         control_port=values["control_port"],
@@ -150,19 +151,21 @@ def make_stream_settings(values: dict):
 
 
 def make_session_folder(wanted: Path | None) -> Path:
-    """The folder asked for, or a new one by date and time: two that begin in one second do not share one."""
-    if wanted is not None:
-        wanted.mkdir(parents=True, exist_ok=True)
-        return wanted
-    name = time.strftime("%Y-%m-%d_%H%M%S")
-    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
-        folder = Path("mlxgen-sessions") / f"{name}{suffix}"
+    """The folder asked for, or a new one by date and time; with a number behind it where that one holds a
+    session: nobody's recording is written over.
+    """
+    base = Path("mlxgen-sessions") / time.strftime("%Y-%m-%d_%H%M%S") if wanted is None else wanted.absolute()
+    if base.exists() and not base.is_dir():
+        raise ValueError(f"{wanted}: expected a folder")
+    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+        folder = base.with_name(base.name + suffix)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            continue
-        return folder
-    raise ValueError(f"mlxgen-sessions/{name}: a hundred sessions began in this second")
+            if wanted is None or any((folder / name).exists() for name in SESSION):
+                continue
+        return folder if wanted is None or suffix else wanted
+    raise ValueError(f"{base}: expected a folder without a session; a thousand of that name have one")
 
 
 def run_headless(conductor, as_json: bool) -> None:

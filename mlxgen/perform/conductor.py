@@ -47,7 +47,7 @@ class Conductor:
             else load_mapping(settings.mapping, self.controls)
         )
         self.hands = Hands(self.troupe, self.vocab, self.desk, self.mapping, self.note)
-        self.log = SessionLog(str(settings.log) if settings.log else None, self.note)
+        self.log = SessionLog(str(settings.log) if settings.log else None, self.note, anew=True)
         self.guard = Guard(self.troupe, self.meter, self.order, self.note)
         self.guard.session_now, self.guard.player_now = self._session_now, self._player_now
         self.messages: list[str] = []       # the newest last
@@ -232,6 +232,7 @@ class Conductor:
         try:
             while pipe.poll():
                 kind, value = pipe.recv()
+                self.guard.heard_generator()
                 if kind == "status":
                     self.status = value
                 elif kind == "note":

@@ -18,6 +18,8 @@ WATCH_S = 0.25
 RECORD_S = 1.0
 REOPEN_S = 0.5
 RESTARTS_A_MINUTE = 3
+SILENT_S = 10.0         # a generator that says nothing for so long while its music plays is stuck
+LOOK_S = 0.5            # of which at most so much counts between two looks: a machine that slept is not stuck
 
 
 class Guard:
@@ -33,6 +35,7 @@ class Guard:
         self.gave_up = False
         self.recorder: Recorder | None = None
         self._restarts_s: list[float] = []
+        self._looked_s, self._silent_s = time.monotonic(), 0.0
         self._watched_s = self._recorded_s = self._reopened_s = 0.0
         self._port_was_gone = False
         self._troubles = {"underruns": 0, "stalls": 0}  # as counted when last told
@@ -43,9 +46,14 @@ class Guard:
             self.recorder = Recorder(str(path), self.shared)
             self.recorder.begin(tempo_bpm, meter)
 
+    def heard_generator(self) -> None:
+        """It has said something."""
+        self._silent_s = 0.0
+
     def look(self) -> bool:
         """True when a player was replaced: the music begins again."""
         now_s = time.monotonic()
+        self._end_a_stuck_generator(now_s)
         self._tell_troubles(now_s)
         replaced = self._look_after_processes(now_s)
         if now_s - self._watched_s >= WATCH_S:
@@ -64,6 +72,18 @@ class Guard:
                 self._troubles[name] = count
                 bar = int(self.shared.position(now_s).tick // self.bar) + 1
                 self._note(f"{name[:-1]} in bar {bar}, {count} so far")
+
+    def _end_a_stuck_generator(self, now_s: float) -> None:
+        """Its successor is started when it is gone."""
+        self._silent_s += min(now_s - self._looked_s, LOOK_S)
+        self._looked_s = now_s
+        if self.shared.position(now_s).state not in ("playing", "holding"):
+            self._silent_s = 0.0        # it may have to load its model, or there is nothing to say
+        elif self._silent_s > SILENT_S:
+            self._note(f"generator has not answered for {SILENT_S:g} s: ending it")
+            self.troupe.generator.kill()
+            self.troupe.generator.join()
+            self._silent_s = 0.0
 
     def _look_after_processes(self, now_s: float) -> bool:
         if not self.troupe.generator.is_alive():

@@ -16,11 +16,15 @@ FORMAT = "mlxgen-session-2"
 
 
 class SessionLog:
-    """`write(entry)` appends a line; "t" is the second of the machine's monotonic clock."""
+    """`write(entry)` appends a line; "t" is the second of the machine's monotonic clock. `anew`: what is in
+    the file goes.
+    """
 
-    def __init__(self, path: str | None, on_failure: Callable[[str], None] = lambda text: None):
+    def __init__(self, path: str | None, on_failure: Callable[[str], None] = lambda text: None,
+                 anew: bool = False):
         self.path, self._on_failure = path, on_failure
-        self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        how = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if anew else 0)
+        self._file = None if path is None else os.open(path, how, 0o644)
 
     def write(self, entry: dict) -> None:
         if self._file is None:

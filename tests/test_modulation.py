@@ -125,6 +125,34 @@ def test_a_turn_while_a_key_is_read_is_heard_within_a_beat_and_the_key_still_com
     assert show.shared.get("underruns") == 0
 
 
+def test_a_key_that_is_turned_back_before_it_came_changes_nothing(vocab):
+    show, twin = Show(vocab), Show(vocab)
+    for each in (show, twin):
+        each.run(12)
+        run_into_bar(each, 0.2)
+    show.control("key", "G major")
+    for each in (show, twin):
+        each.run(0.3)
+    show.control("key", "C minor")
+    for each in (show, twin):
+        each.run(5)
+    assert show.sent() == twin.sent()
+
+
+def test_a_knob_swept_over_all_keys_ends_in_the_last_one(vocab):
+    """A new key every 80 ms for five seconds."""
+    show = Show(vocab)
+    show.run(12)
+    for number in range(60):
+        show.control("key", KEYS[number % 4])
+        show.run(0.08)
+    show.run(4)
+    assert show.session.key == Key.parse(KEYS[59 % 4])
+    assert len([entry for entry in show.journal if entry.get("by") == "key"]) <= 3
+    assert show.shared.get("underruns") == 0
+    assert show.sent() == show.replayed()
+
+
 def test_the_end_of_a_piece_comes_though_the_key_changes_before_it(vocab):
     show = Show(vocab, bars=8)
     show.run(7)

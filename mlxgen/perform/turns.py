@@ -38,9 +38,10 @@ def turn_character(session, name: str, value: str, position: Position) -> None:
 
 
 def turn_key(session, _name: str, value: str, position: Position) -> None:
+    """At a bar line; a knob that comes back to the present key takes back what was asked for."""
     key = Key.parse(value)
     make_prefix(session.conditioning, key, session.vocab)
-    session.modulation = Modulation(session, key, position)
+    session.modulation = Modulation(session, key, position) if key != session.key else None
 
 
 def recall_theme(session, _name: str, _value, position: Position) -> None:

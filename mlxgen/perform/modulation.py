@@ -19,7 +19,7 @@ from mlxgen.perform.shared import Position
 
 ASKED_S = 0.3       # a bar line nearer than this is left as it is
 LEAD_S = 0.5        # the old music gives way so long before the line, not sooner: till then it can be turned
-LEAST_IDS = 128     # of history; where there is no time for so many, another bar line is taken
+LEAST_IDS = 100     # of history; where there is no time for so many, another bar line is taken
 SHARE = 0.5         # of the time that is left is planned: a machine that slows down to a half is in time
 
 

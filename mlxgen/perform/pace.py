@@ -17,8 +17,9 @@ SPARE_S = 0.04              # for everything else: a rewind, a pipe, a playhead 
 GUESSED_STEP_S = 0.003
 GUESSED_BLOCK_S = 0.05
 LATELY = 96                 # steps that count as lately
-BLOCKS_LATELY = 4           # and blocks of a history
-CAUTION = 2.0               # standard deviations that a promise allows for
+BLOCKS_LATELY = 6           # and blocks of a history
+SPREAD_OF_HALF = 1.4826     # times the median distance from the median: a standard deviation of a normal law
+CAUTION = 1.0               # standard deviations that a promise allows for
 
 
 class Pace:
@@ -43,15 +44,20 @@ class Pace:
 
     def steps_s(self, count: float, caution: float = 0.0) -> float:
         """How long `count` steps take at the present speed, and `caution` standard deviations more."""
-        return _expect_s(self._lately_s, count, caution)
+        spread_s = statistics.pstdev(self._lately_s) if caution else 0.0
+        return count * statistics.fmean(self._lately_s) + caution * math.sqrt(count) * spread_s
 
     def reading_s(self, blocks: float, caution: float = 0.0) -> float:
-        """How long `blocks` blocks of a history take."""
-        return _expect_s(self._blocks_s, blocks, caution)
+        """How long `blocks` blocks of a history take. There are few to judge by, so one that the system held
+        up must not count for all: the middle one, and how far half of the others are from it.
+        """
+        middle_s = statistics.median(self._blocks_s)
+        spread_s = statistics.median(abs(each_s - middle_s) for each_s in self._blocks_s)
+        return blocks * middle_s + caution * math.sqrt(blocks) * SPREAD_OF_HALF * spread_s
 
     def affordable_blocks(self, seconds: float) -> int:
         """How many blocks of a history can be read within `seconds`, with all caution."""
-        count = int(max(0.0, seconds) / statistics.fmean(self._blocks_s))
+        count = int(max(0.0, seconds) / statistics.median(self._blocks_s))
         while count and self.reading_s(count, CAUTION) > seconds:
             count -= 1
         return count
@@ -64,12 +70,6 @@ class Pace:
         place = lambda share: times[min(int(share * len(times)), len(times) - 1)] * 1e3  # noqa: E731
         return {"ids_per_s": len(times) / sum(times), "p50_ms": place(0.5), "p95_ms": place(0.95),
                 "p99_ms": place(0.99)}
-
-
-def _expect_s(lately_s: deque[float], count: float, caution: float) -> float:
-    """Of `count` pieces of work as they were lately: their mean, and `caution` times their spread."""
-    spread_s = statistics.pstdev(lately_s) if caution else 0.0
-    return count * statistics.fmean(lately_s) + caution * math.sqrt(count) * spread_s
 
 
 def slow_to(ticks: list[int], ids_per_s: float, rate: float) -> float:

@@ -310,7 +310,7 @@ class Player:
         self._publish()
 
     def _publish(self) -> None:
-        self.shared.publish(self.transport, self.horizon, STATES.index(self.state), self.epoch)
+        self.shared.publish(self.transport, self.nudge_s, self.horizon, STATES.index(self.state), self.epoch)
         self.shared.set("tempo_bpm", self.tempo_bpm)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlxgen.perform.context import READ_IDS, Prepared
 from mlxgen.perform.shared import Position
 
-EVERY_S = 4.0
+EVERY_S = 2.0
 
 
 class Practice:

@@ -79,10 +79,11 @@ class Shared:
     def port_name(self, name: str) -> None:
         self._port_name.value = name.encode()[:NAME_BYTES - 1]
 
-    def publish(self, transport, horizon_tick: float, state: int, epoch: int) -> None:
+    def publish(self, transport, nudge_s: float, horizon_tick: float, state: int, epoch: int) -> None:
+        """With `nudge_s` the playhead is where the notes are that leave now."""
         fields = self.fields
         fields[0] += 1
-        fields[1], fields[2] = transport.anchor_tick, transport.anchor_s
+        fields[1], fields[2] = transport.anchor_tick, transport.anchor_s + nudge_s
         fields[3], fields[4] = transport.rate, float(transport.running)
         fields[5], fields[6], fields[7] = horizon_tick, state, epoch
         fields[0] += 1
@@ -97,7 +98,8 @@ class Shared:
                 break
         _, anchor_tick, anchor_s, rate, running, horizon, state, epoch = values
         tick = anchor_tick + max(0.0, now_s - anchor_s) * rate if running else anchor_tick
-        return Position(min(tick, horizon) if running else tick, horizon, rate if running else 0.0,
+        tick = max(min(tick, horizon) if running else tick, self.get("played_tick"))     # once nudged later
+        return Position(tick, horizon, rate if running else 0.0,
                         STATES[int(state)], int(epoch))
 
     def lateness(self) -> dict[str, float]:

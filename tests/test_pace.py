@@ -40,18 +40,29 @@ def test_by_hand(count):
     vocab = make_vocab()
     moved = added(vocab, [*prompt(vocab, "fugue"), *[vocab["Dur_120"]] * count])
     left, gain = (1 - 2**-pace.MEMORY) ** count, pace.GAINS["fugue"]
-    for ticks, share in pace.PACES["fugue"].items():
-        heard = max(left * share + (1 - left) * (ticks == 120), 0.01)
+    for name, share in pace.PACES["fugue"].items():
+        heard = max(left * share + (1 - left) * (name == "Dur_120"), 0.01)
         expected = gain * min(max(math.log(max(share, 0.01) / heard), -pace.MOST), pace.MOST)
-        assert moved.pop(f"Dur_{ticks}", 0.0) == pytest.approx(expected, abs=0.01), ticks
+        assert moved.pop(name, 0.0) == pytest.approx(expected, abs=0.01), name
+    for voice in range(1, 5):
+        assert moved.pop(f"VOICE_{voice}") == pytest.approx(pace.ATTACKS["fugue"], abs=0.01)
     assert not moved  # no other id, no other value
+
+
+def test_the_clock_counts_where_its_shares_are_known():
+    """Eighths that all voices wait for make steps of sixteenths likelier in fugues; chorales know none."""
+    vocab = make_vocab()
+    steps = [vocab["TimeShift_240"]] * 20
+    fugue = added(vocab, [*prompt(vocab, "fugue"), *steps])
+    assert fugue["TimeShift_240"] < -1 and fugue["TimeShift_120"] > 0.3
+    assert added(vocab, [*prompt(vocab, "chorale"), *steps]) == {}
 
 
 def test_other_forms_and_time_move_nothing():
     vocab = make_vocab()
     assert added(vocab, [*prompt(vocab, "motet"), *[vocab["Dur_120"]] * 50]) == {}
     notes = [vocab[name] for name in ("VOICE_1", "OCT_5", "DEG_1", "TimeShift_120", "BAR", "BEAT_1")] * 9
-    assert added(vocab, [*prompt(vocab, "fugue"), *notes]) == {}
+    assert added(vocab, [*prompt(vocab, "chorale"), *notes]) == {}
 
 
 @pytest.mark.parametrize("form", sorted(pace.PACES))
@@ -67,7 +78,7 @@ def test_values_come_as_often_as_wanted(form):
         notes = Counter(note.duration_ticks for ids in rows
                         for voice in decode([*prompt(vocab, form), *ids], vocab).voices for note in voice)
         shares.append(notes[120] / notes.total())
-    assert shares[0] > 0.8 and shares[1] < 0.7, shares
+    assert shares[0] > 0.8 and shares[1] < 0.75, shares
 
 
 def test_a_new_form_begins_anew():

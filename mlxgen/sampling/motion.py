@@ -3,7 +3,7 @@
 `parallels`: two voices a fifth, an octave or a unison apart do not move so that they are so again.
 `clashes`: no semitone, in any octave, against what a voice named higher sings. Those named lower are written
 later and may yet move: to a leading tone their last tonic is no clash.
-`tessitura`: tessitura.py.
+`tessitura`: tessitura.py. `home`: home.py.
 `crossings`: a voice does not go above what a voice named higher sings.
 `tension`: where the prompt asks for less or more harmonic tension than is usual for the form, seconds,
 tritones and sevenths are less or more likely, instead of what `clashes` says.
@@ -30,10 +30,11 @@ from mlxgen.music.theory import SCALES
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.character import AMOUNTS, steps_above, usual_words
 from mlxgen.sampling.context import Context
+from mlxgen.sampling.home import make_home
 from mlxgen.sampling.registers import MAX_VOICES
 from mlxgen.sampling.tessitura import make_tessitura
 
-MOTION_RULES = ("parallels", "clashes", "crossings", "harmony", "tension", "tessitura")
+MOTION_RULES = ("parallels", "clashes", "crossings", "harmony", "tension", "tessitura", "home")
 PARALLELS = -10.0  # logits: leaves fewer fifths than real chorales have and about as many octaves
 CLASHES = {"chorale": -1.2, "fugue": -1.0, "motet": -1.0}  # other forms have no more than real ones
 CROSSINGS = -0.7  # for every voice crossed: as often as in real fugues
@@ -75,7 +76,7 @@ class LaneTables(NamedTuple):
     clashes: mx.array
     crossings: mx.array
     harmony: mx.array
-    tessitura: mx.array  # (8 * 256, V) logits, by voice and what is spelled
+    usual: mx.array  # (8 * 256, V) logits of `tessitura` and `home`, by voice and what is spelled
 
 
 @lru_cache(maxsize=16)
@@ -118,7 +119,7 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
                       mx.array(PARALLELS if "parallels" in rules else 0.0),
                       mx.array(clashes),
                       mx.array(CROSSINGS if "crossings" in rules else 0.0), mx.array(harmony),
-                      mx.array(_tessitura(vocab, context, "tessitura" in rules)))
+                      mx.array(_usual(vocab, context, "tessitura" in rules, "home" in rules)))
 
 
 def _levels(vocab: Vocab, context: Context) -> tuple[np.ndarray, np.ndarray]:
@@ -142,11 +143,12 @@ def _meetings(clashing: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=16)
-def _tessitura(vocab: Vocab, context: Context, holds: bool) -> np.ndarray:
-    facts, (_, levels) = np.array(lane_facts(vocab, context)), _levels(vocab, context)
+def _usual(vocab: Vocab, context: Context, tessitura: bool, home: bool) -> np.ndarray:
+    facts, (signs, levels) = np.array(lane_facts(vocab, context)), _levels(vocab, context)
     opens = (facts & OPENS > 0) & (facts >> SEMITONES > 0)
     adds = np.where(opens, facts >> SEMITONES, levels)
-    return make_tessitura(context.form if holds else None, adds, levels != NO_LEVEL, opens)
+    usual = make_tessitura(context.form if tessitura else None, adds, levels != NO_LEVEL, opens)
+    return usual + make_home(context.form if home else None, context.key, adds, facts & SINGS > 0, signs)
 
 
 def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.array:
@@ -168,7 +170,7 @@ def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.ar
     motion = mx.where((found & KEPT) > 0, tables.harmony, 0.0)
     motion = mx.where((found >= AGAIN) & (pitch != own), tables.parallels, motion)
     motion = motion + tables.clashes * (found >> CLASHED_BIT & KEPT)
-    usual = mx.take(tables.tessitura, (writing >> 7).squeeze(-1), axis=0)
+    usual = mx.take(tables.usual, (writing >> 7).squeeze(-1), axis=0)
     return logits + ((motion + tables.crossings * (found >> CROSSED_BIT & KEPT)) + usual)
 
 

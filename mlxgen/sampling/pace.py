@@ -3,7 +3,9 @@
 Left alone, one value begets itself: the model writes whole fugues in quarters or, pushed, in sixteenths, and
 chorales without half notes and sixteenths. So the last notes of all voices are counted, older ones less, and
 every value that is rarer among them than it should be is that much likelier: log (share wanted / share
-heard), times the form's gain. When to change is still the model's choice.
+heard), times the form's gain. When to change is still the model's choice. In fugues the steps of the clock
+are counted beside the notes: with the right note values the voices still moved together in eighths, and the
+texture was thinner than Bach's; for the same reason voices are a little likelier to attack.
 
 The counts decay by shifts of integers, so that host and device agree to the last bit.
 """
@@ -18,17 +20,21 @@ import numpy as np
 
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
-from mlxgen.sampling.motion import LASTS
+from mlxgen.sampling.motion import LASTS, SHIFTS
 
-# Shares of note values, by ticks, counted in training pieces; a value that is not here is left alone.
+# Shares of note values, counted in training pieces; in fugues, those in 4/4, among notes and steps of the
+# clock together. An id that is not here is left alone.
 PACES = {
-    "chorale": {120: 0.024, 240: 0.339, 480: 0.518, 720: 0.02, 960: 0.07, 1440: 0.02, 1920: 0.006},
-    "fugue": {60: 0.006, 120: 0.36, 240: 0.35, 360: 0.021, 480: 0.15, 720: 0.026, 960: 0.055, 1440: 0.012,
-              1920: 0.01},
+    "chorale": {"Dur_120": 0.024, "Dur_240": 0.339, "Dur_480": 0.518, "Dur_720": 0.02, "Dur_960": 0.07,
+                "Dur_1440": 0.02, "Dur_1920": 0.006},
+    "fugue": {"Dur_60": 0.003, "Dur_120": 0.288, "Dur_240": 0.21, "Dur_360": 0.01, "Dur_480": 0.086,
+              "Dur_720": 0.012, "Dur_960": 0.022, "Dur_1440": 0.005, "Dur_1920": 0.005,
+              "TimeShift_120": 0.264, "TimeShift_240": 0.077, "TimeShift_480": 0.015},
 }
 GAINS = {"chorale": 1.0, "fugue": 1.3}
+ATTACKS = {"fugue": 0.25}  # logits for the voices' names
 MOST = 2.5  # logits, before the gain
-MEMORY = 5  # a note counts half after .7 * 2^MEMORY more
+MEMORY = 5  # what is counted counts half after .7 * 2^MEMORY more
 NOTE = 1 << 16  # what a note adds to its value
 WHOLE = NOTE << MEMORY  # what all values add up to
 LEAST = WHOLE // 100  # a share below this counts as this
@@ -40,6 +46,7 @@ class PaceTables(NamedTuple):
     ids: mx.array  # (1, V) int32: 0, 1, 2, ...
     wanted: mx.array  # (1, V) log of the count wanted
     gain: mx.array  # (1, V) 0 where the rule says nothing
+    counted: mx.array  # flags of the facts that are counted
 
 
 def asks_for_pace(context: Context) -> bool:
@@ -48,21 +55,31 @@ def asks_for_pace(context: Context) -> bool:
 
 
 @lru_cache(maxsize=16)
+def counted_facts(form: str | None) -> int:
+    """The flags of `motion.lane_facts` whose ids count: notes, and the clock where its shares are known."""
+    timed = any(name.startswith("TimeShift_") for name in PACES.get(form, ()))
+    return LASTS | SHIFTS if timed else LASTS
+
+
+@lru_cache(maxsize=16)
 def start_values(vocab: Vocab, form: str | None) -> tuple[int, ...]:
     """(V,) counts before the first note: as wanted."""
-    wanted, durations = [0] * len(vocab), vocab.family("Dur_")
-    for ticks, share in PACES.get(form, {}).items():
-        if str(ticks) in durations:
-            wanted[durations[str(ticks)]] = round(share * WHOLE)
+    wanted = [0] * len(vocab)
+    for name, share in PACES.get(form, {}).items():
+        if name in vocab:
+            wanted[vocab[name]] = round(share * WHOLE)
     return tuple(wanted)
 
 
 @lru_cache(maxsize=16)
 def make_pace_tables(vocab: Vocab, context: Context) -> PaceTables:
-    wanted = np.array([start_values(vocab, context.form)])
-    return PaceTables(mx.array([list(range(len(vocab)))], dtype=mx.int32),
-                      mx.array(np.log(np.maximum(wanted, LEAST)), dtype=mx.float32),
-                      mx.array(GAINS.get(context.form, 0.0) * (wanted > 0), dtype=mx.float32))
+    counts = np.array([start_values(vocab, context.form)])
+    wanted, gain = np.log(np.maximum(counts, LEAST)), GAINS.get(context.form, 0.0) * (counts > 0)
+    names = [token for number, token in vocab.family("VOICE_").items() if number.isdigit()]
+    wanted[0, names] += ATTACKS.get(context.form, 0.0)  # a name is never counted: what it lacks stays
+    gain[0, names] = 1.0
+    return PaceTables(mx.array([list(range(len(vocab)))], dtype=mx.int32), mx.array(wanted, dtype=mx.float32),
+                      mx.array(gain, dtype=mx.float32), mx.array(counted_facts(context.form), dtype=mx.int32))
 
 
 def apply_pace(logits: mx.array, values: mx.array, tables: PaceTables) -> mx.array:
@@ -73,13 +90,13 @@ def apply_pace(logits: mx.array, values: mx.array, tables: PaceTables) -> mx.arr
 
 def advance_pace(values: mx.array, ids: mx.array, facts: mx.array, tables: PaceTables) -> mx.array:
     """(B, V) counts after one more id a row; ids (B, 1), facts (V,) of `motion.lane_facts`."""
-    lasts = (mx.take(facts, ids) & LASTS) != 0
+    counts = (mx.take(facts, ids) & tables.counted) != 0
     older = values - (values >> MEMORY)
-    return mx.where(lasts, older + mx.where(tables.ids == ids, NOTE, 0), values)
+    return mx.where(counts, older + mx.where(tables.ids == ids, NOTE, 0), values)
 
 
-def advance_pace_row(values: tuple[int, ...], token: int, fact: int) -> tuple[int, ...]:
-    """The same for one row in plain integers."""
-    if not fact & LASTS:
+def advance_pace_row(values: tuple[int, ...], token: int, fact: int, counted: int) -> tuple[int, ...]:
+    """The same for one row in plain integers, `counted` of `counted_facts`."""
+    if not fact & counted:
         return values
     return tuple(count - (count >> MEMORY) + NOTE * (value == token) for value, count in enumerate(values))

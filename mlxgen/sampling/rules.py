@@ -43,6 +43,7 @@ from mlxgen.sampling.pace import (
     advance_pace_row,
     apply_pace,
     asks_for_pace,
+    counted_facts,
     make_pace_tables,
     start_values,
 )
@@ -181,7 +182,7 @@ class Rules:
         if asks_for_answers(row.context):
             entries, subject = advance_answers_row(entries, subject, token, row.lanes, fact)
         if asks_for_pace(row.context):
-            values = advance_pace_row(values, token, fact)
+            values = advance_pace_row(values, token, fact, counted_facts(row.context.form))
         return RowState(row.context, move & 0xFFFF, self._layout.advance(row.register, move),
                         *advance_soft_row((row.recent, row.memory), token, self.vocab),
                         advance_lanes_row(row.lanes, fact), entries, subject,

@@ -1,11 +1,10 @@
 """A soft rule of ours for the home key: the notes of the scale as often as in real music.
 
 The model drifts: fugues in major took the lowered seventh twice as often as Bach's and the leading tone two
-thirds as often, those in minor the raised sixth for the lowered, and were heard at home half of the time;
-chorales in minor have half of Bach's leading tones and seldom the major third at the end. So every pitch
-class above the tonic is likelier by log (share in real pieces / share in the model's own), whatever the
-octave; and a sign by what it alters on the whole. It is one table with tessitura.py's: a step pays nothing
-for it.
+thirds as often, those in minor the raised sixth for the lowered, and were heard at home half of the time.
+So every pitch class above the tonic is likelier by log (share in real pieces / share in the model's own),
+whatever the octave; and a sign by what it alters on the whole. It is one table with tessitura.py's: a step
+pays nothing for it. Chorales in minor gained leading tones by it, but not under either judge.
 """
 
 from __future__ import annotations
@@ -22,12 +21,8 @@ SHARES = {
     ("fugue", "minor"): (
         (0.157, 0.02, 0.12, 0.118, 0.027, 0.129, 0.018, 0.157, 0.078, 0.045, 0.094, 0.037),
         (0.156, 0.007, 0.131, 0.121, 0.027, 0.122, 0.027, 0.166, 0.045, 0.074, 0.084, 0.04)),
-    ("chorale", "minor"): (
-        (0.177, 0.011, 0.108, 0.133, 0.017, 0.128, 0.008, 0.18, 0.072, 0.026, 0.103, 0.037),
-        (0.156, 0.001, 0.113, 0.169, 0.005, 0.14, 0.001, 0.185, 0.083, 0.009, 0.117, 0.021)),
 }
-GAINS = {("fugue", "major"): 1.0, ("fugue", "minor"): 1.0, ("chorale", "minor"): 0.7}
-MOST = 1.0  # logits, before the gain
+MOST = 1.0  # logits
 LEAST = 0.003  # a share below this counts as this
 ALTERED = {"major": (1, 3, 6, 8, 10), "minor": (1, 4, 6, 9, 11)}  # pitch classes that are written with a sign
 
@@ -37,9 +32,9 @@ def pitch_class_bias(form: str | None, mode: str) -> tuple[np.ndarray, float]:
     if (form, mode) not in SHARES:
         return np.zeros(12), 0.0
     real, drawn = (np.maximum(shares, LEAST) for shares in SHARES[form, mode])
-    altered, gain = list(ALTERED[mode]), GAINS[form, mode]
+    altered = list(ALTERED[mode])
     sign = np.log(real[altered].sum() / drawn[altered].sum())
-    return gain * np.clip(np.log(real / drawn), -MOST, MOST), float(gain * sign)
+    return np.clip(np.log(real / drawn), -MOST, MOST), float(sign)
 
 
 def make_home(form: str | None, key: Key, adds: np.ndarray, sings: np.ndarray,

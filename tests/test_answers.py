@@ -86,5 +86,5 @@ def test_a_subject_is_what_was_sung_first():
     whole += [*note, *note[:-1]]
     assert shift(whole) == {f"VOICE_{number}": answers.CALL for number in (3, 4)}
     entry = [*whole, vocab["VOICE_3"], vocab["OCT_4"]]
-    assert shift(entry) == {"DEG_5": answers.FOLLOW}
-    assert shift([*entry, vocab["DEG_5"]]) == {"Dur_240": answers.FOLLOW}
+    assert shift(entry) == {"DEG_5": answers.FOLLOWS_OF_FORM["fugue"]}
+    assert shift([*entry, vocab["DEG_5"]]) == {"Dur_240": answers.FOLLOWS_OF_FORM["fugue"]}

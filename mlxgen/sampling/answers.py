@@ -27,6 +27,7 @@ from mlxgen.sampling.motion import LASTS, SEMITONES, SINGS, SPELLED, VOICE
 
 NOTES = 10  # of a subject
 FOLLOW, CALL, WAIT = 4.0, 4.0, -8.0  # logits: to the subject's next note; to go on or enter; before its time
+FOLLOWS_OF_FORM = {"fugue": 5.0}  # instead of FOLLOW: pace and home pull elsewhere there
 
 # Entries, an integer: from the lowest bit, 14 bits a voice: its first pitch (7 bits, 0: has not entered),
 # notes sung (4, one more than a subject has at most), its number 1 to 4 among those that entered (3); then
@@ -52,6 +53,7 @@ class AnswerTables(NamedTuple):
     looked_at: mx.array  # (1, 2) int32: places of the coming note and of the one just sung, less the count
     calls: mx.array  # (256, V) logits, by what is asked of each voice, two bits a voice
     spellings: mx.array  # (256, V) logits for what spells a pitch; then the same without its octave
+    follow: mx.array  # logits of the subject's next duration
 
 
 def asks_for_answers(context: Context) -> bool:
@@ -90,8 +92,10 @@ def _calls(vocab: Vocab) -> np.ndarray:
 @lru_cache(maxsize=16)
 def make_answer_tables(vocab: Vocab, context: Context) -> AnswerTables:
     count = [list(range(most)) for most in (len(vocab), len(START_SUBJECT))]
+    follow = FOLLOWS_OF_FORM.get(context.form, FOLLOW)
     return AnswerTables(*(mx.array([numbers], dtype=mx.int32) for numbers in (*count, [1, 0])),
-                        mx.array(_calls(vocab)), mx.array(FOLLOW * _spellings(vocab, context)))
+                        mx.array(_calls(vocab)), mx.array(follow * _spellings(vocab, context)),
+                        mx.array(follow))
 
 
 def _own(entries):
@@ -122,7 +126,7 @@ def apply_answers(logits: mx.array, entries: mx.array, subject: mx.array, tables
     known = (coming > 0) & (wanted > 0) & (wanted <= _PITCH)
     row = mx.where(known, wanted + mx.where(count > 0, 0, _PITCH + 1), 0)
     pull = mx.take(tables.spellings, row.squeeze(-1), axis=0)
-    pull = pull + mx.where((tables.ids == sung) & (sung > 0), FOLLOW, 0.0)
+    pull = pull + mx.where((tables.ids == sung) & (sung > 0), tables.follow, 0.0)
     return logits + pull + mx.take(tables.calls, _situation(entries), axis=0)
 
 

@@ -140,7 +140,15 @@ def _track_notes(track: mido.MidiTrack, scale: float) -> dict[int, list[Note]]:
     return found
 
 
-def _all(file: mido.MidiFile, kind: str) -> list[tuple[int, mido.MetaMessage]]:
+def attack_ticks(path: str | Path) -> list[float]:
+    """Where the notes of a MIDI file begin, in ticks of 480 a quarter, as written: not moved to any grid.
+    ValueError for what is no MIDI file."""
+    file = _open(Path(path))
+    return [ticks * TICKS_PER_QUARTER / file.ticks_per_beat
+            for ticks, message in _all(file, "note_on") if message.velocity]
+
+
+def _all(file: mido.MidiFile, kind: str) -> list[tuple[int, mido.Message | mido.MetaMessage]]:
     """(tick, message) of every message of a kind, over all tracks, in time order."""
     found = []
     for track in file.tracks:

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from mlxgen.music.piece import Note, Piece
-from mlxgen.music.theory import TICKS_PER_QUARTER, Key
+from mlxgen.music.theory import Key
 
 from .readers import read_kern, read_musicxml
 from .sections import estimate_key, is_clean, rescaled, split_score, trim_bars
@@ -153,19 +153,10 @@ def read_counterpoint(folder: Path, _grid_ticks: int) -> Iterator[Entry]:
 
 def off_grid_share(path: Path) -> float:
     """How many of a MIDI file's attacks lie more than a tick of 480 a quarter off the grid of 32nds."""
-    import mido
+    from mlxgen.files.midi import attack_ticks
 
-    file = mido.MidiFile(path)
-    off = attacks = 0
-    for track in file.tracks:
-        now_ticks = 0
-        for message in track:
-            now_ticks += message.time
-            if message.type == "note_on" and message.velocity:
-                attacks += 1
-                into = now_ticks * TICKS_PER_QUARTER / file.ticks_per_beat % MIDI_GRID_TICKS
-                off += 1 < into < MIDI_GRID_TICKS - 1
-    return off / max(attacks, 1)
+    into = [ticks % MIDI_GRID_TICKS for ticks in attack_ticks(path)]
+    return sum(1 < ticks < MIDI_GRID_TICKS - 1 for ticks in into) / max(len(into), 1)
 
 
 def _midi_voices(path: Path) -> list[list[Note]]:

@@ -1,8 +1,8 @@
 """What a decoded id costs, counted: operations and kernels from the graph, bytes by shapes and by memory.
 
 Counted from MLX's own graph of one step (`mx.export_to_dot`), rules and draw included for ours: a chorale's
-under hard rules, under the folder's soft rules too, and an invention's under every rule there is, which
-answers its subject and ends by itself; for mlx-lm the step of its `generate_step` with a min-p sampler, on a
+under hard rules, under the folder's soft rules too, and a fugue's under every rule there is, with words in
+its prompt that set them all to work; for mlx-lm the step of its `generate_step` with a min-p sampler, on a
 Llama of equal shape, no rules. A *primitive* is any node of the graph, a *kernel* one that computes (views
 such as Reshape or Slice do not).
 
@@ -183,6 +183,9 @@ def predict(kernels: int, moved: dict) -> list[dict]:
     return rows
 
 
+COSTLIEST = Conditioning(form="fugue", imitation="high", harmonic_rhythm="fast", harmonic_tension="low")
+
+
 def main(arguments: list[str] | None = None) -> dict:
     parser = make_parser(__doc__)
     parser.add_argument("--context", type=int, default=400)
@@ -190,7 +193,7 @@ def main(arguments: list[str] | None = None) -> dict:
     folder, context = options.model, options.context
     steps = {"mlxgen, hard rules": (HARD, CHORALE),
              "mlxgen, soft rules": (folder_rules(folder), CHORALE),
-             "mlxgen, every rule": (RuleSet(eos="length", soft=SOFT_RULES), Conditioning(form="invention")),
+             "mlxgen, every rule": (RuleSet(eos="length", soft=SOFT_RULES), COSTLIEST),
              "mlxgen, no rules": (RuleSet(grammar=False, ranges=False, eos="mask"), CHORALE)}
     rows = []
     for where, on_gpu in (("here", False), ("gpu", True)):

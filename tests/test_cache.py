@@ -57,6 +57,21 @@ def test_long_walk_equals_the_twin(kind):
     assert drive.worst <= BOUND
 
 
+def test_a_row_that_is_taken_finds_room_behind_a_short_context():
+    """A context's ring has few slots; what a row of its fork wrote has to fit behind them."""
+    model, _ = make_model("pope-gqa", seed=3)
+    ids = random_ids(5, 2, 200)
+    cache = model.make_cache(window=256, slack=8)
+    model(ids[:1, :20], cache=cache)
+    forked = cache.fork(2)
+    model(ids[:, 20:180], cache=forked)
+    taken = forked.take(1)
+    assert cache.own.allocated < 180 <= taken.own.allocated
+    alone = model.make_cache(window=256, slack=8)
+    model(mx.concatenate([ids[:1, :20], ids[1:, 20:180]], axis=1), cache=alone)
+    assert difference(model(ids[1:, 180:], cache=taken), model(ids[1:, 180:], cache=alone)) < BOUND
+
+
 @pytest.mark.parametrize("fault", ["anchor", "window", "slot"])
 def test_a_planted_fault_is_seen(monkeypatch, fault):
     """Each of these is one token off; the twin must notice."""

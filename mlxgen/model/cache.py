@@ -248,6 +248,7 @@ class Cache:
         count = min(own.count, own.plan.size)
         order = mx.array([own.plan.slot(token) for token in range(own.count - count, own.count)], mx.int32)
         ring.advance(own.count - count)
+        ring.grow(count)  # the context's ring has no more slots than the context needs
         for layer in range(self.config.num_layers if count else 0):
             ring.write(layer, own.keys[layer][row: row + 1][:, :, order],
                        own.values[layer][row: row + 1][:, :, order])

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mlx.core as mx
 import numpy as np
@@ -97,10 +98,18 @@ class RingShape:
     plan: RingPlan
 
 
+@lru_cache(maxsize=32)
+def _slot_numbers(count: int) -> mx.array:
+    """0, 1, 2, ...: there already, or every step would count them."""
+    numbers = mx.array(np.arange(count, dtype=np.int32))
+    mx.eval(numbers)
+    return numbers
+
+
 def visible_slots(shape: RingShape, clock: mx.array) -> mx.array:
     """clock (4,) int32 from Ring.clock -> (read,) bool: the slots that the query may see."""
     prefix, size = shape.plan.prefix, shape.plan.size
-    slots = mx.arange(shape.read, dtype=mx.int32)
+    slots = _slot_numbers(shape.read)
     _, pinned, cursor, visible = mx.split(clock, 4)
     age = cursor - (slots - prefix)  # of the last token of the ring: 0
     age = mx.where(age < 0, age + size, age)

@@ -120,7 +120,8 @@ def apply_answers(logits: mx.array, entries: mx.array, subject: mx.array, tables
     own, _ = _own(entries)  # (B, 1)
     first, count = own & _PITCH, own >> COUNT & _COUNT
     notes = mx.take_along_axis(subject, count + tables.looked_at, axis=1)  # (B, 2)
-    coming, sung, opening = notes[:, :1] & _PITCH, notes[:, 1:] >> LENGTH, subject[:, 1:2] & _PITCH
+    coming, sung = mx.split(notes, 2, axis=1)
+    coming, sung, opening = coming & _PITCH, sung >> LENGTH, subject[:, 1:2] & _PITCH
     fifth = 7 * (entries >> ENTERED & 1).astype(mx.int32)
     wanted = mx.where(count > 0, first + coming - opening, opening + fifth)
     known = (coming > 0) & (wanted > 0) & (wanted <= _PITCH)

@@ -44,7 +44,7 @@ class LengthTables(NamedTuple):
     early: mx.array  # from which a close is pressed for
     late: mx.array
     slope: mx.array  # logits a bar
-    stress: mx.array  # (S, 1) int32: Grammar.stress, and 4 where a piece may end well
+    stress: mx.array  # (S,) int32: Grammar.stress, and 4 where a piece may end well
     roles: mx.array  # (4 * 128 * 128,) int32: what a voice adds, by the pitches that it sang before and sings
     voices: mx.array  # (1, 4) int32: where a voice's begin
     bass: mx.array  # (1, 4) int32: BASS for the lowest, 0 for the others
@@ -73,7 +73,7 @@ def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> Leng
             _ways_home(vocab, context, grammar)]
     return LengthTables(mx.array(np.arange(len(vocab))[None] == end), mx.array(vocab["BAR"], dtype=mx.int32),
                         *bars, mx.array(PRESS / (most - early + 1)),
-                        mx.array(stress[:, None], dtype=mx.int32),
+                        mx.array(stress, dtype=mx.int32),
                         mx.array(_roles(context, lowest)),
                         mx.array(voices << 2 * BEFORE, dtype=mx.int32),
                         mx.array(BASS * (voices == lowest), dtype=mx.int32),
@@ -135,8 +135,8 @@ def _tones(vocab: Vocab, context: Context, chord: tuple[int, ...], bass: int) ->
 
 def apply_length(logits: mx.array, bars: mx.array, place: mx.array, register: mx.array, lanes: mx.array,
                  tables: LengthTables, layout: Layout) -> mx.array:
-    """(B, V) logits, (B, 1) bars begun, (B,) grammar states, (B, 1) registers, (B, 4) lanes -> (B, V)."""
-    stress = mx.take(tables.stress, place, axis=0)  # (B, 1)
+    """(B, V) logits, (B, 1) bars begun, (B, 1) grammar states, (B, 1) registers, (B, 4) lanes -> (B, V)."""
+    stress = mx.take(tables.stress, place)  # (B, 1)
     added = mx.take(tables.roles, lanes & (1 << SPELLED) - 1 | tables.voices)
     left = register.astype(layout.counted_as)
     uneven = (left >> tables.counts & layout.longest) != (left >> tables.last & layout.longest)

@@ -60,7 +60,7 @@ CROSSED_BIT, CLASHED_BIT, AGAIN_BIT = 3, 6, 9
 KEPT, CROSSED, CLASHED, AGAIN = 7, 1 << CROSSED_BIT, 1 << CLASHED_BIT, 1 << AGAIN_BIT
 # a row of `meets`: what another voice sings (7 bits), whether it is named higher, and how the two moved here:
 # 0, or from a distance of PERFECT[0] (1) or PERFECT[1] (2)
-ABOVE, WATCHED = PITCH + 1, 2 * (PITCH + 1)
+ABOVE, WATCHED, MEETINGS = PITCH + 1, 2 * (PITCH + 1), 6 * (PITCH + 1)
 
 
 class LaneTables(NamedTuple):
@@ -70,8 +70,10 @@ class LaneTables(NamedTuple):
     levels: mx.array  # (V,) int32: semitones above what is spelled; NO_LEVEL of ids that sing nothing
     counted: mx.array  # (V,) int32: which of what is found counts for an id
     numbers: mx.array  # (4,) int32: 1 to 4
-    meets: mx.array  # (6 * 128, 128) int32: by a row, see ABOVE, and a pitch sung
-    kept: mx.array | None  # (128, 128) int32: by what a voice sang before and a pitch sung; None: no matter
+    # (7 * 128, 128) int32, by a row and a pitch sung: what that does to another voice, see ABOVE; in the rows
+    # from MEETINGS on, by what a voice sang before, whether it is sung again
+    meets: mx.array
+    kept: mx.array | None  # MEETINGS; None: what was sung before does not matter
     parallels: mx.array  # logits
     clashes: mx.array
     crossings: mx.array
@@ -111,11 +113,12 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
     tension *= "tension" in rules
     clashes = TENSIONS[int(np.sign(tension))] if tension else (
         CLASHES.get(context.form, 0.0) if "clashes" in rules else 0.0)
-    meets, kept = _meetings(DISSONANCES if tension else SEMITONE)
+    meets = _meetings(DISSONANCES if tension else SEMITONE)
     return LaneTables(mx.array(facts, dtype=mx.int32), mx.array(levels, dtype=mx.int32),
                       mx.array(counted, dtype=mx.int32),
                       mx.array(list(range(1, MAX_VOICES + 1)), dtype=mx.int32),
-                      mx.array(meets, dtype=mx.int32), mx.array(kept, dtype=mx.int32) if harmony else None,
+                      mx.array(meets, dtype=mx.int32),
+                      mx.array(MEETINGS, dtype=mx.int32) if harmony else None,
                       mx.array(PARALLELS if "parallels" in rules else 0.0),
                       mx.array(clashes),
                       mx.array(CROSSINGS if "crossings" in rules else 0.0), mx.array(harmony),
@@ -131,15 +134,15 @@ def _levels(vocab: Vocab, context: Context) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=2)
-def _meetings(clashing: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """`LaneTables.meets`, `clashing` the distances that clash, and `kept`. A pitch of 0 is none."""
+def _meetings(clashing: tuple[int, ...]) -> np.ndarray:
+    """`LaneTables.meets`, `clashing` the distances that clash. A pitch of 0 is none."""
     other, pitch = np.arange(PITCH + 1)[:, None], np.arange(PITCH + 1)
     away, both = np.abs(pitch - other) % 12, (pitch > 0) & (other > 0)
     clashed = CLASHED * np.isin(away, clashing)
     again = [np.zeros_like(away), *(AGAIN * (away == distance) for distance in PERFECT)]
     settled = np.zeros_like(away), clashed + CROSSED * (pitch > other)  # by whether the other is named higher
-    return (np.concatenate([both * (more + met) for more in again for met in settled]),
-            1 * (both & (away == 0)))
+    met = [both * (more + met) for more in again for met in settled]
+    return np.concatenate([*met, 1 * (both & (away == 0))])
 
 
 @lru_cache(maxsize=16)
@@ -162,9 +165,9 @@ def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.ar
     watched = mx.where(distance == PERFECT[0], 1, mx.where(distance == PERFECT[1], 2, 0))
     above = mx.where(tables.numbers < (writing >> 15), ABOVE, 0)
     row = mx.where(written == 0, now + above + mx.where(moved, WATCHED, 0) * watched, 0)
-    found = mx.sum(mx.take(tables.meets, row, axis=0), axis=1)  # (B, PITCH + 1)
     if tables.kept is not None:
-        found = found + mx.sum(mx.take(tables.kept, before, axis=0), axis=1)
+        row = mx.concatenate([row, before + tables.kept], axis=1)
+    found = mx.sum(mx.take(tables.meets, row, axis=0), axis=1)  # (B, PITCH + 1)
     pitch = mx.clip(spelled + tables.levels, 0, PITCH)  # (B, V)
     found = mx.take_along_axis(found, pitch, axis=1) & tables.counted
     motion = mx.where((found & KEPT) > 0, tables.harmony, 0.0)

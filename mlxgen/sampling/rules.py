@@ -127,7 +127,7 @@ class Rules:
     """A rule set over one vocabulary.
 
     `arrays` given to `apply` and `advance` are those of `make_arrays`; a state is a tuple of arrays, a row a
-    candidate: place (B,) int32 and register (B, 1) int64 of the grammar, recent (B, 1) int64 and memory
+    candidate: place (B, 1) int32 and register (B, 1) int64 of the grammar, recent (B, 1) int64 and memory
     (B, 1) int32 of upstream's rules, lanes (B, 4) int32, entries (B, 1) int64 and subject (B, NOTES) int32 of
     ours, bars (B, 1) int32, values (B, V) int32, each only where such rules hold.
     """
@@ -206,7 +206,7 @@ class Rules:
 
     def make_state(self, rows: Iterable[RowState]) -> tuple[mx.array, ...]:
         rows = list(rows)
-        make = {"place": lambda: mx.array([row.place for row in rows], dtype=mx.int32),
+        make = {"place": lambda: mx.array([[row.place] for row in rows], dtype=mx.int32),
                 "register": lambda: mx.array([[row.register] for row in rows], dtype=mx.int64),
                 "recent": lambda: mx.array([[row.recent] for row in rows], dtype=mx.int64),
                 "memory": lambda: mx.array([[row.memory] for row in rows], dtype=mx.int32),
@@ -220,7 +220,7 @@ class Rules:
     def read_state(self, state: tuple[mx.array, ...], context: Context, row: int = 0) -> RowState:
         """A row of arrays as plain integers; a part that no rule kept stands at its beginning."""
         kept = {name: array[row].tolist() for name, array in zip(self._parts, state, strict=True)}
-        for name in ("register", "recent", "memory", "entries", "bars"):
+        for name in ("place", "register", "recent", "memory", "entries", "bars"):
             if name in kept:
                 (kept[name],) = kept[name]
         for name in ("lanes", "subject", "values"):
@@ -270,7 +270,7 @@ class Rules:
             allowed = apply_length(allowed, held["bars"], held["place"], held["register"],
                                    held["lanes"], LengthTables(*tables["bars"]), self._layout)
         if "place" in held:
-            gates = mx.take(tables["place"], held["place"], axis=0)  # (B, V)
+            gates = mx.take(tables["place"], held["place"].squeeze(-1), axis=0)  # (B, V)
             allowed = mx.where(self._layout.pass_gates(gates, held["register"]), allowed, -mx.inf)
         if "memory" in held:
             softened = apply_soft(allowed, held["recent"], held["memory"], SoftTables(*tables["memory"]))
@@ -284,8 +284,8 @@ class Rules:
         """The state after one more id a row; ids (B, 1). Pure."""
         held, tables = self._named(state), self._named(arrays[1:])
         if "place" in held:
-            move = mx.take(tables["register"], held["place"][:, None] * len(self.vocab) + ids)  # (B, 1)
-            held["place"] = (move & 0xFFFF).astype(mx.int32).squeeze(-1)
+            move = mx.take(tables["register"], held["place"] * len(self.vocab) + ids)  # (B, 1)
+            held["place"] = (move & 0xFFFF).astype(mx.int32)
             held["register"] = self._layout.advance(held["register"], move)
         if "memory" in held:
             held["recent"], held["memory"] = advance_soft(held["recent"], held["memory"], ids,

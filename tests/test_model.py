@@ -8,6 +8,7 @@ import pytest
 from golden_models import NAMES, read_golden
 from tiny_models import make_model
 
+from mlxgen.model.pages import LINE, pack
 from mlxgen.model.transformer import Model
 
 
@@ -45,3 +46,12 @@ def test_half_precision_stays_near(shared):
     logits = Model(config, weights, mx.float16)(mx.array(golden["ids"]))
     assert logits.dtype == mx.float32
     assert np.abs(np.array(logits) - golden["logits"]).max() <= 2e-2
+
+
+def test_packed_arrays_are_the_same_and_begin_on_cache_lines():
+    arrays = [mx.random.normal(shape) for shape in ((7, 33), (256, 384), (1,), (264, 256))]
+    packed = pack(arrays)
+    for before, after in zip(arrays, packed, strict=True):
+        assert mx.array_equal(before, after)
+        assert np.array(after, copy=False).ctypes.data % LINE == 0
+    assert pack([]) == []

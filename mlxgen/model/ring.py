@@ -30,6 +30,7 @@ from mlxgen.model.positions import Positions
 
 ANCHOR_STRIDE = 64  # C: tokens between two anchors of the prefix
 READ_STRIDE = 256  # slots are read in multiples of this, so that a compiled step has few shapes
+SHORT, SHORT_ROWS = (128,), (64, 128)  # before; for many rows a shape more is worth its tracing
 TILE = 512  # slots that a block of tokens attends to at once: its scores stay in the cache of the processor
 DTYPE = mx.float32  # of keys and values, whatever the weights are (see Model)
 PADDED = 64  # slots are allocated in multiples of this, so that products can be cut into equal pieces
@@ -81,9 +82,9 @@ class RingPlan:
         past = token - (self.prefix + self.window - 1)
         return ANCHOR_STRIDE - past if past < 0 else ANCHOR_STRIDE - past % ANCHOR_STRIDE
 
-    def read_length(self, count: int) -> int:
+    def read_length(self, count: int, batch: int) -> int:
         """Slots to read when `count` tokens are held: enough, and one of few values."""
-        for short in (64, 128):
+        for short in SHORT if batch == 1 else SHORT_ROWS:
             if count <= short < self.slots:
                 return short
         return min(self.padded, -(-count // READ_STRIDE) * READ_STRIDE)
@@ -140,7 +141,7 @@ class Ring:
         keys = [mx.zeros((*lead, 0, width), DTYPE) for _ in range(layers)]
         values = [mx.zeros((*lead, 0, blank_value.size), DTYPE) for _ in range(layers)]
         ring = cls(plan, keys, values, blank_value, first)
-        ring._extend(plan.read_length(1) if slots is None else min(slots, plan.padded))
+        ring._extend(plan.read_length(1, ring.batch) if slots is None else min(slots, plan.padded))
         return ring
 
     @property
@@ -169,7 +170,7 @@ class Ring:
 
     def shape(self, coming: int = 0) -> RingShape:
         """`coming`: tokens about to be written before the ring is read."""
-        read = min(self.plan.read_length(self.count + coming), self.allocated)
+        read = min(self.plan.read_length(self.count + coming, self.batch), self.allocated)
         return RingShape(self.batch, max(read, 1), self.plan)
 
     def clock(self, token: int, coming: int = 0) -> list[int]:
@@ -217,7 +218,7 @@ class Ring:
         needed = min(self.count + coming, self.plan.slots)
         if needed <= self.allocated:
             return
-        self._extend(self.plan.read_length(needed))
+        self._extend(self.plan.read_length(needed, self.batch))
 
     def _extend(self, slots: int) -> None:
         for arrays, blank in ((self.keys, mx.array(0.0)), (self.values, self.blank_value)):
@@ -225,7 +226,7 @@ class Ring:
                 batch, heads, held, width = old.shape
                 room = mx.broadcast_to(blank, (batch, heads, slots - held, width))
                 arrays[layer] = mx.concatenate([old, room], axis=2)
-                mx.eval(arrays[layer])
+        mx.eval(self.keys, self.values)
 
     def write(self, layer: int, keys: mx.array, values: mx.array) -> None:
         """keys, values (B, Hkv, T, width) of the next T tokens, T at most N; call `advance` after the last

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import nullcontext
 
+import mlx.core as mx
 import pytest
 
 from mlxgen.model import cores
@@ -136,5 +136,32 @@ def test_it_changes_no_id(default_model_folder, monkeypatch):
         return [engine.step().ids for _ in range(3 * cores.CHECK)]
 
     held = draw()
-    monkeypatch.setattr(engine_module, "apart", nullcontext)
+    monkeypatch.setattr(engine_module, "apart", lambda: cores.TOGETHER)
     assert draw() == held
+
+
+def test_pauses_grow_while_the_store_is_full_and_shrink_where_it_is_not(engine, apart, monkeypatch):
+    limit(monkeypatch, NEVER)
+    run(engine, 8 * cores.LOOK)
+    assert apart._own, "not held: nothing is shown"
+
+    def layers(operations: int, size: int) -> list[mx.array]:
+        x, made = mx.ones(size), []
+        for _ in range(8):
+            for _ in range(operations):
+                x = mx.sin(x)
+            made.append(x)
+        return made
+
+    apart._pause_s = 0.0
+    for _ in range(8):
+        with apart:
+            apart.enqueue(layers(100, 20_000))  # twice as many operations a layer as MLX keeps in store
+    full = apart._pause_s
+    assert full > 0
+    mx.synchronize()
+    for _ in range(8):
+        with apart:
+            apart.enqueue(layers(1, 1))
+        mx.synchronize()
+    assert apart._pause_s < full

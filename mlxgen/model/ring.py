@@ -226,7 +226,7 @@ class Ring:
                 batch, heads, held, width = old.shape
                 room = mx.broadcast_to(blank, (batch, heads, slots - held, width))
                 arrays[layer] = mx.concatenate([old, room], axis=2)
-        mx.eval(self.keys, self.values)
+        mx.async_eval(self.keys, self.values)
 
     def write(self, layer: int, keys: mx.array, values: mx.array) -> None:
         """keys, values (B, Hkv, T, width) of the next T tokens, T at most N; call `advance` after the last

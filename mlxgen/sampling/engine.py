@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import mlx.core as mx
 
-from mlxgen.model.cores import apart
+from mlxgen.model.cores import TOGETHER, apart
 from mlxgen.music.decode import Decoder
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.compiling import can_compile, remember_kernels, should_compile
@@ -165,11 +164,11 @@ class Engine:
         That one is enqueued in two parts, and the step after it is built in between: MLX lets the host run
         only so far ahead of a CPU, and the device would wait while the host builds.
         """
-        with apart() if self.batch == 1 else nullcontext():
+        with apart() if self.batch == 1 else TOGETHER as threads:
             mx.async_eval(self.build_ahead(1))
             if ahead:
                 self.build_ahead(2)
-                mx.async_eval(self.cache.own.keys[len(self.cache.own.keys) * 2 // 3])
+                threads.enqueue(self.cache.own.keys)
                 following = self._ahead[1][:2]
                 self.build_ahead(3)
                 mx.async_eval(following)

@@ -81,10 +81,12 @@ def test_where_cores_are_wanted_both_are_let_go_and_taken_again_later(engine, ap
     limit(monkeypatch, NEVER)
     run(engine, 8 * cores.LOOK)
     limit(monkeypatch, ALWAYS)
+    monkeypatch.setattr(cores, "LONGEST_REST_S", 1000.0)
+    apart._rest_s = 400.0
     run(engine, 2 * cores.CHECK)
     assert not apart._own
     assert os.sched_getaffinity(apart._device) == ALL
-    assert apart._rest_s == 2 * cores.REST_S  # next time for longer
+    assert apart._rest_s == 800.0  # next time for longer
     limit(monkeypatch, NEVER)
     apart._rest_until = 0
     run(engine, cores.CHECK)

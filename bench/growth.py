@@ -37,7 +37,7 @@ def widen_folder(model: Path, times: int, folder: Path) -> Path:
         return model
     import mlx.core as mx
 
-    from mlxgen.model.transformer import expected_shapes
+    from mlxgen.model.blocks import expected_shapes
 
     config = ModelConfig.from_dict(read_config(model))
     config = replace(config, embed_dim=config.embed_dim * times, num_heads=config.num_heads * times,

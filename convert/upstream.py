@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from convert.unpickle import describe
+from mlxgen.model.blocks import expected_shapes
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.transformer import expected_shapes
 
 MAX_POSITIONS = 1 << 22  # far above any upstream stage (16,384); beyond it a config is damaged
 

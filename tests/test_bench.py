@@ -17,8 +17,8 @@ from bench import batch, compare, cost, decode, growth, soak
 from bench.__main__ import main as bench_main
 from bench.common import median_and_spread, percentile
 from bench.worker import Contestant, time_each
+from mlxgen.model.blocks import expected_shapes
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.transformer import expected_shapes
 from mlxgen.music.theory import Key
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import make_config
 
+from mlxgen.model.exponentials import apply_softplus
 from mlxgen.model.positions import make_beta, make_positions
 
 
 def place(positions, x: mx.array, rows: mx.array) -> mx.array:
     """(..., T, heads, D) at their positions: (..., T, heads, width)."""
-    return positions.place(x[..., None, :], rows[:, None]).reshape(*x.shape[:-1], -1)
+    lifted = apply_softplus(x) if positions.lifted else x
+    return positions.place(lifted[..., None, :], rows[:, None]).reshape(*x.shape[:-1], -1)
 
 
 def score(positions, q, k, at_query: int, at_key: int) -> float:

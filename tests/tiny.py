@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from mlxgen.model.blocks import expected_shapes
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.transformer import Model, expected_shapes
+from mlxgen.model.transformer import Model
 from mlxgen.music.vocab import Vocab
 
 KEYS = """C_major C_minor Db_major Cs_minor D_major D_minor Eb_major Eb_minor E_major E_minor F_major F_minor

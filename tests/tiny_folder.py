@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 from tiny import make_vocab
 
+from mlxgen.model.blocks import expected_shapes
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.transformer import expected_shapes
 
 GENERATION = {"temperature": 0.95, "min_p": 0.02,
               "forms": {"quartet": {"temperature": 1.05, "soft_rules": "repeat"}}}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
+from mlxgen.model.blocks import expected_shapes
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.transformer import Model, expected_shapes
+from mlxgen.model.transformer import Model
 
 KINDS = {
     "pope-gqa": {"num_kv_heads": 2},

@@ -22,27 +22,17 @@ import mlx.core as mx
 import numpy as np
 
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.exponentials import apply_softplus, has_many
 
 TURN = 2.0**64
 
 
-# Ways to place heads x (..., T, K, 1, D * G) by rows (T, 1, 2, n * G): (..., T, K, parts, width / parts * G).
-# G heads stand side by side behind the dimension that is turned, which is how queries enter a product.
-
-
-@mx.compile
-def turn_softplus(x: mx.array, rows: mx.array) -> mx.array:
-    return apply_softplus(x) * rows
-
-
-softplus = mx.compile(apply_softplus)
+# Ways to place heads x (..., T, K, 1, D * G), under softplus already if they are to be, by rows
+# (T, 1, 2, n * G): (..., T, K, parts, width / parts * G). G heads stand side by side behind the dimension
+# that is turned, which is how queries enter a product.
 
 
 def place_pope(x: mx.array, rows: mx.array) -> mx.array:
-    if has_many(x):  # or a CPU would work the softplus out twice, for cos and for sin
-        return softplus(x) * rows
-    return turn_softplus(x, rows)
+    return x * rows
 
 
 def place_rope(x: mx.array, rows: mx.array) -> mx.array:
@@ -54,10 +44,6 @@ def turn_pair(first: mx.array, second: mx.array, cos: mx.array, sin: mx.array) -
     return [first * cos - second * sin, second * cos + first * sin]
 
 
-def place_softplus(x: mx.array, rows: mx.array) -> mx.array:
-    return apply_softplus(x)
-
-
 def place_nothing(x: mx.array, rows: mx.array) -> mx.array:
     return x
 
@@ -67,12 +53,14 @@ class Positions:
     """How one model places its queries and keys.
 
     width: of a query or key head. scale: of the scores. turns: (n,) uint64, 2^-64 turns a token for each
-    angle, n = 0 without positions. place: see place_pope and its neighbours; rows are from `make_rows`.
+    angle, n = 0 without positions. lifted: queries and keys go through softplus first. place: see place_pope
+    and its neighbours; rows are from `make_rows`.
     """
 
     width: int
     scale: float
     turns: np.ndarray
+    lifted: bool
     place: Callable[[mx.array, mx.array], mx.array]
 
     def make_rows(self, positions: Iterable[int]) -> mx.array:
@@ -102,9 +90,9 @@ def make_turns(frequencies: np.ndarray) -> np.ndarray:
 def make_pope(config: ModelConfig) -> Positions:
     width = config.head_dim
     if config.drope:
-        return Positions(width, (2 * width) ** -0.5, make_turns(np.empty(0)), place_softplus)
+        return Positions(width, (2 * width) ** -0.5, make_turns(np.empty(0)), True, place_nothing)
     frequencies = config.rope_theta ** (-np.arange(width, dtype=np.float64) / width)
-    return Positions(2 * width, (2 * width) ** -0.5, make_turns(frequencies), place_pope)
+    return Positions(2 * width, (2 * width) ** -0.5, make_turns(frequencies), True, place_pope)
 
 
 def make_rope(config: ModelConfig) -> Positions:
@@ -112,11 +100,11 @@ def make_rope(config: ModelConfig) -> Positions:
         return make_none(config)
     width = config.head_dim
     frequencies = config.rope_theta ** (-np.arange(0, width, 2, dtype=np.float64) / width)
-    return Positions(width, width**-0.5, make_turns(frequencies), place_rope)
+    return Positions(width, width**-0.5, make_turns(frequencies), False, place_rope)
 
 
 def make_none(config: ModelConfig) -> Positions:
-    return Positions(config.head_dim, config.head_dim**-0.5, make_turns(np.empty(0)), place_nothing)
+    return Positions(config.head_dim, config.head_dim**-0.5, make_turns(np.empty(0)), False, place_nothing)
 
 
 # config.pos_encoding -> builder

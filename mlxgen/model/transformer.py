@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -17,116 +16,20 @@ from mlxgen.model.attention import (
     hide,
     hide_slots,
 )
+from mlxgen.model.blocks import NORM_EPS, Block, check_weights, lifted_columns, make_blocks
 from mlxgen.model.cache import Cache, StepShape, make_cache
 from mlxgen.model.compiled import CompiledTable
 from mlxgen.model.config import ModelConfig
-from mlxgen.model.exponentials import apply_swiglu
-from mlxgen.model.pages import pack
+from mlxgen.model.exponentials import apply_softplus, apply_swiglu
+from mlxgen.model.folded import make_gated, make_heads
 from mlxgen.model.positions import has_beta, make_beta, make_positions
 from mlxgen.model.ring import RingShape, visible_slots
 from mlxgen.model.streams import spread
 
-NORM_EPS = 1e-6
 PADDED = 64  # a forward pass without a cache is padded to a multiple: kernels are compiled for few shapes
 
 # (layer, queries, keys and values of the layer in one, see Model.place) -> (..., H * Dv)
 Attend = Callable[[int, mx.array], mx.array]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Weights of one layer, made for x @ weight, projections that read the same input joined into one
-    matrix. The first layer has no norm1, qkv and qkv_bias: see `look_up`.
-    """
-
-    norm1: mx.array | None
-    qkv: mx.array | None  # (d, (H + 2 Hkv) D), see Model.place
-    qkv_bias: mx.array | None  # (1, ...): of the shape of the product of a single row
-    out: mx.array  # (H Dv, d)
-    out_bias: mx.array | None  # None where it is a row of `out`
-    norm2: mx.array
-    gate_up: mx.array  # (d, 2 F)
-    down: mx.array  # (F, d)
-
-
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor that model.safetensors must hold (upstream's state-dict names)."""
-    d, f, kv = config.embed_dim, config.ffn_dim, config.num_kv_heads * config.head_dim
-    shapes = {"token_embed.weight": (config.vocab_size, d), "ln_final.weight": (d,)}
-    if not config.weight_tying:
-        shapes["head.weight"] = (config.vocab_size, d)
-    for i in range(config.num_layers):
-        layer = {"ln1.weight": (d,), "ln2.weight": (d,), "ffn.w_gate.weight": (f, d), "ffn.w1.weight": (f, d),
-                 "ffn.w2.weight": (d, f)}
-        for name, rows in (("q_proj", d), ("k_proj", kv), ("v_proj", kv), ("proj", d)):
-            layer |= {f"attn.{name}.weight": (rows, d), f"attn.{name}.bias": (rows,)}
-        shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
-    return shapes
-
-
-def check_weights(config: ModelConfig, weights: dict[str, mx.array]) -> None:
-    """ValueError naming the first tensor that is missing, extra or of the wrong shape. A tied head may be
-    stored.
-    """
-    shapes = expected_shapes(config)
-    extra = sorted(set(weights) - set(shapes) - {"head.weight"})
-    missing = sorted(set(shapes) - set(weights))
-    if missing or extra:
-        raise ValueError(f"weights: {'no ' + missing[0] if missing else 'unexpected tensor ' + extra[0]}")
-    for name, shape in shapes.items():
-        if tuple(weights[name].shape) != shape:
-            raise ValueError(f"weights: {name} is {tuple(weights[name].shape)}; expected {shape}")
-
-
-def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, value_width: int,
-               grouped: bool) -> Block:
-    """Layer `layer`. Heads of values are stored `value_width` wide: behind what is trained a column that is 1
-    for every token, if there is room, then zeros. So attention gives a 1 in every head, and the bias of `out`
-    rides on the first. grouped: the columns of `qkv` are q (D, G), k, v of every kv head in turn, instead of
-    q (G, D) of all, k of all, v of all."""
-    width, kv_heads = config.head_dim, config.num_kv_heads
-
-    def get(name: str) -> mx.array:
-        return weights[f"layers.{layer}.{name}"]
-
-    def order(queries: mx.array) -> mx.array:
-        apart = queries.reshape(kv_heads, -1, width, *queries.shape[1:])
-        return (apart.swapaxes(1, 2) if grouped else apart).reshape(queries.shape)
-
-    def join(parts: list[mx.array]) -> mx.array:
-        heads = kv_heads if grouped else 1
-        apart = [part.reshape(heads, -1, *part.shape[1:]) for part in parts]
-        return mx.concatenate(apart, axis=1).flatten(0, 1)
-
-    out, out_bias = get("attn.proj.weight").T.reshape(config.num_heads, width, -1), get("attn.proj.bias")
-    out = mx.pad(out, [(0, 0), (0, value_width - width), (0, 0)])
-    if value_width > width:
-        out[0, width] = out_bias
-    weight, bias = (join([order(get(f"attn.q_proj.{kind}")), get(f"attn.k_proj.{kind}"),
-                          get(f"attn.v_proj.{kind}")]) for kind in ("weight", "bias"))
-    gate_up = mx.concatenate([get("ffn.w_gate.weight"), get("ffn.w1.weight")])
-    return Block(
-        norm1=get("ln1.weight"), qkv=mx.contiguous(weight.T), qkv_bias=bias[None], out=out.flatten(0, 1),
-        out_bias=None if value_width > width else out_bias, norm2=get("ln2.weight"),
-        gate_up=mx.contiguous(gate_up.T), down=mx.contiguous(get("ffn.w2.weight").T))
-
-
-def pack_blocks(blocks: list[Block]) -> list[Block]:
-    """The same, with the float32 matrices side by side in memory."""
-    names = [[name for name in ("qkv", "out", "gate_up", "down")
-              if getattr(block, name) is not None and getattr(block, name).dtype == mx.float32]
-             for block in blocks]
-    packed = iter(pack([getattr(block, name) for block, own in zip(blocks, names, strict=True)
-                        for name in own]))
-    return [replace(block, **{name: next(packed) for name in own})
-            for block, own in zip(blocks, names, strict=True)]
-
-
-def look_up(block: Block, embedding: mx.array) -> tuple[mx.array, Block]:
-    """What the first layer's queries, keys and values come from, of every id: (V, (H + 2 Hkv) D), and the
-    layer without it. They depend on the id alone until they are placed, so that a step need not multiply."""
-    table = mx.addmm(block.qkv_bias, mx.fast.rms_norm(embedding, block.norm1, NORM_EPS), block.qkv)
-    return table, replace(block, norm1=None, qkv=None, qkv_bias=None)
 
 
 class Model:
@@ -162,18 +65,17 @@ class Model:
         narrow = "ffn.w_gate", "ffn.w1"
         weights = {name: value.astype(dtype if any(part in name for part in narrow) else mx.float32)
                    for name, value in weights.items()}
-        self.blocks = [make_block(config, weights, i, self.value_width, not self.fused)
-                       for i in range(config.num_layers)]
+        self.folded = dtype == mx.float32 and mx.default_device().type == mx.DeviceType.cpu
+        self.lifted = lifted_columns(config, not self.fused) if self.positions.lifted else None
+        self.first, self.blocks = make_blocks(config, weights, self.value_width, not self.fused, self.folded,
+                                              self.lifted)
         self.norm = weights["ln_final.weight"]
         self.embedding = weights["token_embed.weight"]  # (V, d)
         head = self.embedding if config.weight_tying else weights["head.weight"]
         self.head = mx.contiguous(head.T)  # (d, V)
-        self.first, self.blocks[0] = look_up(self.blocks[0], self.embedding)
-        mx.eval(self.first)  # before the weights that it comes from are let go
-        if mx.default_device().type == mx.DeviceType.cpu:
-            self.blocks = pack_blocks(self.blocks)
         mx.eval([[part for part in vars(block).values() if part is not None] for block in self.blocks],
-                self.norm, self.embedding, self.head, self.blank_value)
+                self.norm, self.embedding, self.head, self.blank_value,
+                [] if self.lifted is None else self.lifted)
 
     def __call__(self, ids: mx.array, cache: Cache | None = None) -> mx.array:
         """Logits of every position; with a cache, of the ids that follow what it holds."""
@@ -202,10 +104,7 @@ class Model:
         """
         x = self.embedding[ids]
         for layer, block in enumerate(self.blocks):
-            if block.qkv is None:
-                joined = self.first[ids]
-            else:
-                joined = mx.addmm(block.qkv_bias, mx.fast.rms_norm(x, block.norm1, NORM_EPS), block.qkv)
+            joined = self.first[ids] if block.qkv is None else self.join_heads(block, x)
             x = mx.addmm(x, attend(layer, joined), block.out)
             if block.out_bias is not None:
                 x = x + block.out_bias
@@ -215,7 +114,15 @@ class Model:
     def spread_forward(self, block: Block, x: mx.array, streams: Sequence[mx.Stream]) -> mx.array:
         return spread(lambda tokens: self.feed_forward(block, x[:, tokens]), x.shape[1], streams, axis=1)
 
+    def join_heads(self, block: Block, x: mx.array) -> mx.array:
+        """Queries, keys and values (..., (H + 2 Hkv) D); under softplus already where the model is folded."""
+        if self.folded:
+            return make_heads(x, block.qkv, block.qkv_bias, self.lifted, NORM_EPS)
+        return mx.addmm(block.qkv_bias, mx.fast.rms_norm(x, block.norm1, NORM_EPS), block.qkv)
+
     def feed_forward(self, block: Block, x: mx.array) -> mx.array:
+        if self.folded:
+            return mx.addmm(x, make_gated(x, block.gate_up, NORM_EPS), block.down)
         y = mx.fast.rms_norm(x, block.norm2, NORM_EPS).astype(self.dtype)
         gate, up = mx.split(y @ block.gate_up, 2, axis=-1)
         return mx.addmm(x, apply_swiglu(gate, up), block.down)
@@ -232,19 +139,24 @@ class Model:
         if self.fused:  # queries and keys as heads of one array: a kernel less
             heads = joined.reshape(*lead, -1, 1, width)
             heads, values = mx.split(heads, [kv_heads * (group + 1)], axis=-3)
-            placed = self.positions.place(heads, rows).reshape(*lead, -1, 1, key_width)
+            placed = self._turn(heads, rows).reshape(*lead, -1, 1, key_width)
             queries, keys = mx.split(placed, [self.config.num_heads], axis=-3)
             if not heads_apart:
                 queries = queries.reshape(*lead, kv_heads, group, key_width).swapaxes(-1, -2)
         else:
             heads = joined.reshape(*lead, kv_heads, 1, -1)
             queries, keys, values = mx.split(heads, [group * width, (group + 1) * width], axis=-1)
-            queries = self.positions.place(queries, mx.repeat(rows, group, axis=-1))
+            queries = self._turn(queries, mx.repeat(rows, group, axis=-1))
             queries = queries.reshape(*lead, kv_heads, key_width, group)
-            keys = self.positions.place(keys, rows).reshape(*lead, kv_heads, 1, key_width)
+            keys = self._turn(keys, rows).reshape(*lead, kv_heads, 1, key_width)
         if beta is not None:
             queries = queries * beta[:, None, None, None]
         return queries, keys, values
+
+    def _turn(self, heads: mx.array, rows: mx.array) -> mx.array:
+        """Queries or keys at their positions."""
+        done = self.folded or not self.positions.lifted
+        return self.positions.place(heads if done else apply_softplus(heads), rows)
 
     def logits(self, x: mx.array) -> mx.array:
         return mx.fast.rms_norm(x, self.norm, NORM_EPS) @ self.head

@@ -17,7 +17,8 @@ from bench.worker import ROOT, Contestant
 DEFAULT_MODEL = ROOT / "weights" / "default"
 
 # what holds for every contestant and changes figures
-ENVIRONMENT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "MLX_DISABLE_COMPILE")
+ENVIRONMENT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE",
+               "OPENBLAS_THREAD_TIMEOUT", "MLX_DISABLE_COMPILE")
 
 # name -> module; the first is what the others are compared with
 CONTESTANTS = {

@@ -10,6 +10,10 @@ OpenBLAS 0.3.21 (Debian 12) takes an AMD processor newer than itself for a Haswe
 alone. Where the processor has what OpenBLAS's SkylakeX kernels need, that name is put into
 OPENBLAS_CORETYPE, unless it is set already: one row times 256 x 768 went from 50 to 12 us (those kernels do
 not pack small matrices), 256 rows from 2.7 to 0.5 ms.
+
+A helper thread of OpenBLAS spins for 2^26 ticks after its last product, some 27 ms in which the thread that
+builds steps wants that core; OPENBLAS_THREAD_TIMEOUT asks for 2^18 (0.1 ms), unless it is set: the first 70
+ids after a prompt take .95 of the time, reading prompts takes what it took.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 OPENBLAS = "libopenblas.so.0"
+SPIN_TICKS_LOG2 = "18"
 SKYLAKEX_FLAGS = {"avx2", "fma", "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
 
 
@@ -45,6 +50,7 @@ def load_openblas() -> bool:
     kernels = choose_kernels(cpuinfo.read_text()) if cpuinfo.exists() else None
     if kernels:
         os.environ.setdefault("OPENBLAS_CORETYPE", kernels)
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", SPIN_TICKS_LOG2)
     try:
         ctypes.CDLL(OPENBLAS, mode=ctypes.RTLD_GLOBAL)
     except OSError:

@@ -161,7 +161,11 @@ class Model(nn.Module):
         return beta[:, None, :, None]
 
     def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
-        """A tied head may be stored; it is the embedding."""
+        """A tied head may be stored; it is the embedding. A float16 folder keeps what is small in float32,
+        and mlx-lm has one dtype."""
         if self.args.weight_tying:
             weights.pop("head.weight", None)
-        return weights
+        if all(weight.dtype != mx.float16 for weight in weights.values()):
+            return weights
+        return {name: weight.astype(mx.float16) if weight.dtype == mx.float32 else weight
+                for name, weight in weights.items()}

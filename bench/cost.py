@@ -118,7 +118,7 @@ def trace_ours(folder: Path, rules: RuleSet, context: int, on_gpu: bool,
     held = engine.cache.begin_step()
     mx.eval(noise, state, ids, held, engine._knobs)
     with device() as needless:
-        step = mx.compile(make_step(model, engine._rules, engine.cache.shape, (False, False)))
+        step = mx.compile(make_step(model, engine._rules, engine.cache.shape, (False, False), not on_gpu))
         return count_graph(step(ids, held, state, engine._arrays, engine._knobs, noise)) - needless
 
 

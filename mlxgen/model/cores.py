@@ -69,14 +69,16 @@ class Apart:
         if self._own:
             os.sched_setaffinity(0, self._all)
 
-    def enqueue(self, layers: Sequence[mx.array]) -> None:
-        """Most of a step whose layers make these arrays, one after another: not faster than they are run."""
+    def enqueue(self, layers: Sequence[mx.array], beside: Sequence[mx.array] = ()) -> None:
+        """Most of a step whose layers make these arrays, one after another: not faster than they are run.
+        beside: small ones that need no layer, in the middle of them. Behind the last layer the device would
+        be through with each before the next is enqueued, and wait."""
         if not self._own:
             mx.async_eval(layers[len(layers) * 2 // 3])
             return
         *paced, last = layers[:-1] or layers
-        for layer in paced[:-1]:
-            mx.async_eval(layer)
+        for number, layer in enumerate(paced[:-1]):
+            mx.async_eval(layer, *(beside if number == len(paced) // 2 else ()))
             time.sleep(self._pause_s)
         mx.async_eval(paced[-1:])
         began, worked = time.perf_counter(), time.thread_time()

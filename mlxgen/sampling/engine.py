@@ -15,6 +15,7 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from mlxgen.model.cores import TOGETHER, apart
+from mlxgen.model.exponentials import on_cpu
 from mlxgen.music.decode import Decoder
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.compiling import can_compile, remember_kernels, should_compile
@@ -31,6 +32,16 @@ class StepResult(NamedTuple):
 
     ids: list[int]
     logprobs: list[float]
+
+
+class Drawn(NamedTuple):
+    """A step that may not have run yet: ids and logprobs (B, 1), the rules' state after it, and their weights
+    where they are an array of their own."""
+
+    ids: mx.array
+    logprobs: mx.array
+    state: tuple[mx.array, ...]
+    weights: Sequence[mx.array]
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ class Engine:
         self._last_row: RowState | None = None  # row 0 after the last prefill: the context is in it
         self._arrays: tuple[mx.array, ...] = ()
         self._pending: mx.array | None = None  # (B, 1): the id that the next step feeds
-        self._ahead: list[tuple[mx.array, mx.array, tuple]] = []
+        self._ahead: list[Drawn] = []
         self._new_kernels = False
         self._noise: tuple[int, list[mx.array]] | None = None  # first position, (B, V) of each
         self._reader = Reader(Decoder(vocab, keep_notes=options.keep_notes), self.slack)
@@ -168,11 +179,11 @@ class Engine:
             mx.async_eval(self.build_ahead(1))
             if ahead:
                 self.build_ahead(2)
-                threads.enqueue(self.cache.own.keys)
-                following = self._ahead[1][:2]
+                before, following = self._ahead[:2]
+                threads.enqueue(self.cache.own.keys, [*before.state, *following.weights])
                 self.build_ahead(3)
-                mx.async_eval(following)
-            ids, logprobs, state = self._ahead.pop(0)
+                mx.async_eval(following.ids, following.logprobs)
+            ids, logprobs, state, _ = self._ahead.pop(0)
             # read as they are: another operation on them would queue behind the step enqueued ahead
             result = StepResult(*([value for (value,) in column.tolist()] for column in (ids, logprobs)))
         if self._new_kernels:
@@ -195,9 +206,12 @@ class Engine:
             raise ValueError("step: nothing to continue; prefill a prompt first")
         new: list[mx.array] = []
         while len(self._ahead) < count:
-            ids, _, state = self._ahead[-1] if self._ahead else (self._pending, None, self._states[-1])
-            self._ahead.append(self._body(ids, state, self._position + len(self._ahead)))
-            new += self._ahead[-1][:2]
+            ids, state = self._pending, self._states[-1]
+            if self._ahead:
+                ids, _, state, _ = self._ahead[-1]
+            drawn = self._body(ids, state, self._position + len(self._ahead))
+            self._ahead.append(drawn)
+            new += drawn.ids, drawn.logprobs
         return new
 
     def generate(self, max_tokens: int, stop: Callable[[list[int]], bool] | None = None
@@ -262,8 +276,8 @@ class Engine:
             self._noise = self._noise[0], [noise[index] for noise in self._noise[1]]
         if self._pending is not None:
             self._pending = self._pending[index]
-        self._ahead = [(ids[index], logprobs[index], _rows(state, index))
-                       for ids, logprobs, state in self._ahead]
+        self._ahead = [Drawn(ids[index], logprobs[index], _rows(state, index), ())
+                       for ids, logprobs, state, _ in self._ahead]
         self._history = deque(([column[row] for row in rows] for column in self._history),
                               maxlen=self.slack + 1)
         self._states = deque((_rows(state, index) for state in self._states), maxlen=self.slack + 2)
@@ -296,24 +310,26 @@ class Engine:
             self._noise = first, mx.split(noise.flatten(0, 1), NOISE_POSITIONS)
         return self._noise[1][position - first]
 
-    def _body(self, ids: mx.array, state: tuple, position: int) -> tuple[mx.array, mx.array, tuple]:
-        """Feed `ids` (B, 1), draw the ids at `position`: (ids (B, 1), logprobs (B, 1), rule state)."""
+    def _body(self, ids: mx.array, state: tuple, position: int) -> Drawn:
+        """Feed `ids` (B, 1), draw the ids at `position`."""
         held = self.cache.begin_step()
         step = self._step_for(self.cache.shape)
         noise = self._noise_at(position)
-        drawn, logprobs, state, written = step(ids, held, state, self._arrays, self._knobs, noise)
+        *drawn, written = step(ids, held, state, self._arrays, self._knobs, noise)
         del held  # whoever holds a ring while it is written makes MLX copy it
         self.cache.end_step(written)
-        return drawn, logprobs, state
+        return Drawn(*drawn)
 
     def _step_for(self, shape) -> Callable:
         """The step for this shape of cache, these rules and filters."""
         filters = self._params.top_k > 0, self._params.top_p < 1
+        early = self.batch == 1 and on_cpu()
         if not self.compiled:
-            return make_step(self.model, self._rules, shape, filters)
+            return make_step(self.model, self._rules, shape, filters, early)
         stream = str(mx.default_stream(mx.cpu))  # a compiled function belongs to the stream it was traced in
-        step, is_new = self.model.compiled.find((self.vocab, self._rules.key, shape, filters, stream),
-                                                lambda: make_step(self.model, self._rules, shape, filters))
+        key = self.vocab, self._rules.key, shape, filters, stream
+        step, is_new = self.model.compiled.find(
+            key, lambda: make_step(self.model, self._rules, shape, filters, early))
         self._new_kernels = self._new_kernels or is_new
         return step
 

@@ -257,8 +257,15 @@ class Rules:
 
     def apply(self, logits: mx.array, state: tuple[mx.array, ...], arrays: tuple) -> mx.array:
         """(B, V) raw logits -> (B, V), forbidden ids at -inf. Pure."""
+        return self._add(logits + arrays[0], state, arrays)
+
+    def weigh(self, state: tuple[mx.array, ...], arrays: tuple) -> mx.array:
+        """What `apply` adds: (B, V), or (1, V) where it depends on nothing. It does not need the logits, so
+        that it can be worked out while the model is busy; with them it takes a kernel or two fewer."""
+        return self._add(arrays[0], state, arrays)
+
+    def _add(self, allowed: mx.array, state: tuple[mx.array, ...], arrays: tuple) -> mx.array:
         held, tables = self._named(state), self._named(arrays[1:])
-        allowed = logits + arrays[0]
         if self._motion:
             allowed = apply_motion(allowed, held["lanes"], LaneTables(*tables["lanes"]))
         if tables.get("entries"):

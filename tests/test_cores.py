@@ -167,3 +167,26 @@ def test_pauses_grow_while_the_store_is_full_and_shrink_where_it_is_not(engine, 
             apart.enqueue(layers(1, 1))
         mx.synchronize()
     assert apart._pause_s < full
+
+
+def test_a_thread_of_real_time_may_move(engine, apart, monkeypatch):
+    """Beside another of its priority one that is held waits for whole turns of a tenth of a second."""
+    limit(monkeypatch, NEVER)
+    run(engine, 8 * cores.LOOK)
+    assert apart._own
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("needs leave for real-time threads")
+    try:
+        run(engine, 2 * cores.CHECK)
+        assert not apart._own
+        assert os.sched_getaffinity(apart._device) == ALL
+        monkeypatch.setattr(cores, "REST_S", 0.0)
+        apart._rest_until = 0
+        run(engine, 2 * cores.CHECK)
+        assert not apart._own
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    run(engine, 2 * cores.CHECK)
+    assert apart._own

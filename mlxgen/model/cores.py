@@ -7,8 +7,10 @@ takes a quarter longer (0.77 ms instead of 1.02).
 
 So while `apart` is entered its thread keeps to one core and the thread that runs its operations to the rest.
 That is bad where others want the cores too (a quarter slower beside one busy process), and Linux says how
-long each of the two waited for a core: where that is too long, both are let go for a while. The mask of the
-calling thread is put back on leaving, as processes and threads that it starts would inherit it.
+long each of the two waited for a core: where that is too long, both are let go for a while. Threads of real
+time are never held: Linux moves them to a free core at once by itself, and one that may not move waits for
+whole turns of another of its priority (0.1 s). The mask of the calling thread is put back on leaving, as
+processes and threads that it starts would inherit it.
 
 MLX holds some fifty operations of a CPU in store. A thread that enqueues faster waits, and the other spends a
 tenth of a step on waking it, five operations later again. So `enqueue` pauses after every layer, for so long
@@ -107,13 +109,14 @@ class Apart:
 
     def _check(self) -> None:
         """Let go where others wanted a core; take hold again when the rest is over."""
-        now = time.monotonic_ns()
+        now, shares_time = time.monotonic_ns(), os.sched_getscheduler(0) == os.SCHED_OTHER
         waited = [_times(task)[1] / share
                   for task, share in ((self._device, DEVICE_WAITED), (self._host, HOST_WAITED))]
         if not self._own:
-            if now >= self._rest_until:
+            if now >= self._rest_until and shares_time:
                 self._take_hold()
-        elif any(new - old > now - self._since for new, old in zip(waited, self._waited, strict=True)):
+        elif not shares_time or any(new - old > now - self._since
+                                    for new, old in zip(waited, self._waited, strict=True)):
             os.sched_setaffinity(self._device, self._all)
             self._own = set()
             self._rest_until = now + int(self._rest_s * 1e9)

@@ -1,9 +1,10 @@
 """Single stream: ids a second at several contexts, percentiles per id, time to the first id.
 
-Contestants take turns, a slice each, `--repeats` times over; a figure is the median of its slices, "ours is"
-the median of the rounds' ratios, as the machine may be twice as fast a minute later. Every slice begins
-with a prompt of that context. A pause comes before it: the one before may still have threads that spin, and
-whoever came after mlx-lm was a fifth slower.
+Contestants take turns, a slice each, `--repeats` times over, every second time the other way round, so that
+nobody always follows the same; a figure is the median of its slices, "ours is" the median of the rounds'
+ratios, as the machine may be twice as fast a minute later. Every slice begins with a prompt of that context.
+A pause comes before it: the one before may still have threads that spin, and whoever came after mlx-lm was a
+fifth slower.
 Ours draws under the hard rules unless it says otherwise; the torch loop has upstream's rules; mlx-lm none.
 """
 
@@ -61,8 +62,8 @@ def measure(contestants: dict, context: int, options) -> list[dict]:
     """One row a contestant at one context."""
     first: dict[str, list[float]] = {name: [] for name in contestants}
     slices: dict[str, list[dict]] = {name: [] for name in contestants}
-    for _ in range(options.repeats):
-        for name, contestant in contestants.items():
+    for number in range(options.repeats):
+        for name, contestant in list(contestants.items())[::-1 if number % 2 else 1]:
             first[name].append(contestant.ask("prepare", context=context)["first_token_s"])
             time.sleep(SETTLE_S)
             slices[name].append(contestant.ask("decode", tokens=options.tokens))

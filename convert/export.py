@@ -75,8 +75,8 @@ def check_tokenizer(vocab: Vocab, config: ModelConfig, declared: object, path: s
 
 def cast_tensors(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
     """float32 -> `dtype`, the layers' matrices alone: norms, biases, embedding and head are 1 % of a model,
-    and rounding them to float16 moves its logits more than all the rest. ValueError for a weight that
-    float16 cannot hold."""
+    and rounding the norms alone to float16 moves its logits more than rounding all of attention or the FFN.
+    ValueError for a weight that float16 cannot hold."""
     cast = {}
     for name, tensor in tensors.items():
         with np.errstate(over="ignore"):

@@ -110,3 +110,15 @@ def test_the_shipped_folder_carries_the_file_as_it_is():
 def test_what_is_no_model_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected a model folder"):
         add_interop(tmp_path)
+
+
+def test_the_shipped_folder_has_one_dtype_there(default_model_folder):
+    """In the file what is small is float32 and the layers' matrices are float16."""
+    mlx_lm = pytest.importorskip("mlx_lm")
+    from mlx.utils import tree_flatten
+
+    theirs, _ = mlx_lm.load(str(default_model_folder), trust_remote_code=True)
+    assert {value.dtype for _, value in tree_flatten(theirs.parameters())} == {mx.float16}
+    ours, vocab = load(default_model_folder, "float32")
+    ids = mx.array([list(range(1, len(vocab), 7))])
+    assert float(mx.abs(theirs(ids).astype(mx.float32) - ours(ids)).max()) <= 0.05

@@ -9,6 +9,7 @@ import mlx.core as mx
 from mlxgen.model.config import ModelConfig
 from mlxgen.model.folded import fold, lift
 from mlxgen.model.pages import pack
+from mlxgen.model.streams import on_cpu
 
 NORM_EPS = 1e-6
 
@@ -135,4 +136,4 @@ def make_blocks(config: ModelConfig, weights: dict[str, mx.array], value_width: 
         table = table if lifted is None else lift(table, lifted)
         blocks = [fold_block(block) for block in blocks]
     mx.eval(table)  # before the weights that it comes from are let go
-    return table, pack_blocks(blocks) if mx.default_device().type == mx.DeviceType.cpu else blocks
+    return table, pack_blocks(blocks) if on_cpu() else blocks

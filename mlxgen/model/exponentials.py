@@ -12,6 +12,8 @@ import math
 
 import mlx.core as mx
 
+from mlxgen.model.streams import on_cpu
+
 LOG2_E = math.log2(math.e)
 
 
@@ -94,10 +96,6 @@ def gate_from_powers(gate: mx.array, up: mx.array) -> mx.array:
 
 
 gate_at_once = mx.compile(gate_from_polynomials)
-
-
-def on_cpu() -> bool:
-    return mx.default_device().type == mx.DeviceType.cpu
 
 
 def apply_softplus(x: mx.array) -> mx.array:

@@ -14,6 +14,11 @@ from functools import cache
 import mlx.core as mx
 
 
+def on_cpu() -> bool:
+    """Whether MLX runs on the CPU here."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
 def count_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -31,7 +36,7 @@ def cpu_streams(count: int) -> list[mx.Stream]:
 
 def block_streams() -> list[mx.Stream]:
     """One a core for a long block on a CPU, else none."""
-    count = count_cores() if mx.default_device() == mx.cpu else 1
+    count = count_cores() if on_cpu() else 1
     return cpu_streams(count) if count > 1 else []
 
 

@@ -24,7 +24,7 @@ from mlxgen.model.exponentials import apply_softplus, apply_swiglu
 from mlxgen.model.folded import make_gated, make_heads
 from mlxgen.model.positions import has_beta, make_beta, make_positions
 from mlxgen.model.ring import RingShape, visible_slots
-from mlxgen.model.streams import spread
+from mlxgen.model.streams import on_cpu, spread
 
 PADDED = 64  # a forward pass without a cache is padded to a multiple: kernels are compiled for few shapes
 
@@ -65,7 +65,7 @@ class Model:
         narrow = "ffn.w_gate", "ffn.w1"
         weights = {name: value.astype(dtype if any(part in name for part in narrow) else mx.float32)
                    for name, value in weights.items()}
-        self.folded = dtype == mx.float32 and mx.default_device().type == mx.DeviceType.cpu
+        self.folded = dtype == mx.float32 and on_cpu()
         self.lifted = lifted_columns(config, not self.fused) if self.positions.lifted else None
         self.first, self.blocks = make_blocks(config, weights, self.value_width, not self.fused, self.folded,
                                               self.lifted)

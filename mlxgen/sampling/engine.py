@@ -15,7 +15,7 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from mlxgen.model.cores import TOGETHER, apart
-from mlxgen.model.exponentials import on_cpu
+from mlxgen.model.streams import on_cpu
 from mlxgen.music.decode import Decoder
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.compiling import can_compile, remember_kernels, should_compile

@@ -23,11 +23,13 @@ def make_step(model, rules: Rules, shape, filters: tuple[bool, bool], early: boo
         logits, written = model.step_logits(ids, held, shape)
         if logits.shape[-1] > size:  # rows of the embedding that the tokenizer has no names for
             logits = logits[:, :size]
-        weights = rules.weigh(state, arrays) if early else None
-        allowed = rules.apply(logits, state, arrays) if weights is None else logits + weights
+        if early and state:
+            weights = rules.weigh(state, arrays)
+            # one more axis: MLX makes one kernel of two outputs of a shape, which would need the logits
+            allowed, apart = logits + weights, [weights[None]]
+        else:
+            allowed, apart = rules.apply(logits, state, arrays), []
         drawn = draw(apply_filters(allowed, knobs, *filters), noise, knobs)
-        # one more axis: MLX makes one kernel of two outputs of a shape, which would need the logits
-        apart = [] if weights is None or not state else [weights[None]]
         logprobs, state = apply_log_probability(logits, drawn), rules.advance(state, drawn, arrays)
         return drawn, logprobs, state, apart, written
 

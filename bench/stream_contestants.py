@@ -119,7 +119,7 @@ def run_mlx_lm(model: Model, ids: np.ndarray, setting: Setting) -> Iterator[np.n
             row = rows[place % REFILL: place % REFILL + 1]
 
             def attend(layer: int, joined: mx.array, row=row) -> mx.array:
-                queries, keys, values = model.place(joined, row, None)
+                queries, keys, values = model.place(joined, (2, 1), row, None)
                 keys, values = heads_first(keys, values, model.blank_value)
                 attended = []
                 for index, cache in enumerate(caches[layer]):

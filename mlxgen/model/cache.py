@@ -117,6 +117,7 @@ class Cache:
         self._prepare(first, length)
         rows = self.positions.make_rows(range(self.start + first, self.start + first + padded))
         beta = make_beta(self.config, [min(t + 1, self.plan.prefix + self.plan.window) for t in tokens])
+        beta = None if beta is None else mx.array(beta)
         ages = np.arange(padded)[:, None] - np.arange(padded)[None]
         window = self.plan.prefix if first < self.plan.prefix else self.plan.window
         causal = self._block_mask((ages >= 0) & (ages < window))
@@ -124,7 +125,7 @@ class Cache:
                 for ring in self.rings if ring.count for slots, mask in ring.tiles(tokens[:length], padded)]
 
         def attend(layer: int, joined: mx.array) -> mx.array:
-            queries, keys, values = model.place(joined, rows, None if beta is None else mx.array(beta))
+            queries, keys, values = model.place(joined, ids.shape, rows, beta)
             keys, values = heads_first(keys, values, model.blank_value)
             parts = [Part(ring.keys[layer][:, :, slots], ring.values[layer][:, :, slots], mask)
                      for ring, slots, mask in held]

@@ -22,13 +22,14 @@ from mlxgen.model.compiled import CompiledTable
 from mlxgen.model.config import ModelConfig
 from mlxgen.model.exponentials import apply_softplus, apply_swiglu
 from mlxgen.model.folded import make_gated, make_heads
+from mlxgen.model.panels import make_panels
 from mlxgen.model.positions import has_beta, make_beta, make_positions
 from mlxgen.model.ring import RingShape, visible_slots
 from mlxgen.model.streams import on_cpu, spread
 
 PADDED = 64  # a forward pass without a cache is padded to a multiple: kernels are compiled for few shapes
 
-# (layer, queries, keys and values of the layer in one, see Model.place) -> (..., H * Dv)
+# (layer, its queries, keys and values in one, see Model.place) -> (..., H * Dv)
 Attend = Callable[[int, mx.array], mx.array]
 
 
@@ -73,6 +74,8 @@ class Model:
         self.embedding = weights["token_embed.weight"]  # (V, d)
         head = self.embedding if config.weight_tying else weights["head.weight"]
         self.head = mx.contiguous(head.T)  # (d, V)
+        self.panels = (make_panels(self.embedding, self.first, self.blocks, self.lifted)
+                       if self.folded and not self.fused else None)
         mx.eval([[part for part in vars(block).values() if part is not None] for block in self.blocks],
                 self.norm, self.embedding, self.head, self.blank_value,
                 [] if self.lifted is None else self.lifted)
@@ -89,10 +92,11 @@ class Model:
         ids = mx.pad(ids, [(0, 0), (0, padded - length)])
         rows = self.positions.make_rows(range(padded))
         beta = make_beta(self.config, range(1, padded + 1))
+        beta = None if beta is None else mx.array(beta)
         causal = mx.arange(padded)[:, None] <= mx.repeat(mx.arange(padded), self.config.heads_per_kv)
 
         def attend(layer: int, joined: mx.array) -> mx.array:
-            queries, keys, values = self.place(joined, rows, None if beta is None else mx.array(beta))
+            queries, keys, values = self.place(joined, ids.shape, rows, beta)
             part = Part(*heads_first(keys, values, self.blank_value), hide(causal))
             return attend_block(queries, [part], self.positions.scale, self.ones)
 
@@ -102,6 +106,8 @@ class Model:
         """ids (B, T), or (B,) for one token a row -> (..., d) before the last norm; attention is the
         caller's. streams: the tokens are dealt out to them, where a layer takes them one by one.
         """
+        if self.panels is not None and ids.size == 1:
+            return self.panels.hidden(ids.reshape(-1), attend)
         x = self.embedding[ids]
         for layer, block in enumerate(self.blocks):
             joined = self.first[ids] if block.qkv is None else self.join_heads(block, x)
@@ -127,14 +133,14 @@ class Model:
         gate, up = mx.split(y @ block.gate_up, 2, axis=-1)
         return mx.addmm(x, apply_swiglu(gate, up), block.down)
 
-    def place(self, joined: mx.array, rows: mx.array, beta: mx.array | None,
+    def place(self, joined: mx.array, lead: tuple[int, ...], rows: mx.array, beta: mx.array | None,
               heads_apart: bool = False) -> tuple[mx.array, mx.array, mx.array]:
-        """The layer's products (..., (H + 2 Hkv) D), position rows (T, 2, n), DroPE scale (T,) or None
-        -> queries (..., Hkv, Dk, G), keys (..., Hkv, 1, Dk) as they are stored and values (..., Hkv, 1, D).
-        T is 1 where there is no time axis. heads_apart: queries (..., H, 1, Dk) instead, for `attend_fused`,
-        in the layout for it."""
-        lead, width = joined.shape[:-1], self.config.head_dim
-        kv_heads, group, key_width = self.config.num_kv_heads, self.config.heads_per_kv, self.positions.width
+        """The layer's products of tokens `lead`, (B,) or (B, T), position rows (T, 2, n), DroPE scale (T,) or
+        None -> queries (*lead, Hkv, Dk, G), keys (*lead, Hkv, 1, Dk) as they are stored and values (*lead,
+        Hkv, 1, D). T is 1 where there is no time axis. heads_apart: queries (*lead, H, 1, Dk) instead, for
+        `attend_fused`, in the layout for it."""
+        width, key_width = self.config.head_dim, self.positions.width
+        kv_heads, group = self.config.num_kv_heads, self.config.heads_per_kv
         rows = rows[:, None]
         if self.fused:  # queries and keys as heads of one array: a kernel less
             heads = joined.reshape(*lead, -1, 1, width)
@@ -176,7 +182,7 @@ class Model:
         written = rings[-1][1:]
 
         def attend(layer: int, joined: mx.array) -> mx.array:
-            queries, keys, values = self.place(joined, rows, beta, fused)
+            queries, keys, values = self.place(joined, (shape.batch,), rows, beta, fused)
             for index, new in ((layer, keys), (layers + layer, values)):
                 written[index] = mx.slice_update(written[index], new, slot, [2])
             parts = []

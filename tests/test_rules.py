@@ -20,7 +20,7 @@ from mlxgen.music.theory import Key
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
-from mlxgen.sampling.registers import START_REGISTER
+from mlxgen.sampling.registers import START_REGISTER, next_state
 from mlxgen.sampling.rules import UPSTREAM_RULES, RuleSet, make_rules
 from mlxgen.sampling.soft import (
     START,
@@ -64,7 +64,7 @@ def rejected(ids, vocab, ranges):
         if after_prefix and token not in allowed_ids(grammar, place, register):
             places.append(index)
         move = int(grammar.moves[place, token])
-        place, register = move & 0xFFFF, grammar.layout.advance(register, move)
+        place, register = next_state(move), grammar.layout.advance(register, move)
     return places
 
 
@@ -90,7 +90,7 @@ def test_automaton_equals_slow_twin(kind, context):
         weights = [0.02 if name[:3] in ("SUB", "CAD") or name == "VOICE_SEP" else 1.0 for name in names]
         name = choose.choices(names, weights)[0]
         move = int(grammar.moves[place, vocab[name]])
-        place, register = move & 0xFFFF, grammar.layout.advance(register, move)
+        place, register = next_state(move), grammar.layout.advance(register, move)
         slow.feed(name)
         sounded += name.startswith("Dur_")
     assert sounded > 60
@@ -105,7 +105,7 @@ def test_what_the_twin_must_catch():
     differs = False
     for name in ["BAR", "BEAT_1", *["TimeShift_480", "BEAT_2", "TimeShift_480", "BEAT_3", "TimeShift_480"]]:
         move = int(grammar.moves[place, vocab[name]])
-        place, register = move & 0xFFFF, grammar.layout.advance(register, move)
+        place, register = next_state(move), grammar.layout.advance(register, move)
         slow.feed(name)
         differs |= {vocab.name(t) for t in allowed_ids(grammar, place, register)} != slow.allowed()
     assert differs
@@ -157,7 +157,7 @@ def test_device_registers_equal_plain_integers(more):
         assert layout.pass_gates(mx.array(np.array(gates, layout.gate_type)), device).tolist() == [
             [layout.passes(gate, register) for gate in row]
             for row, register in zip(gates, registers, strict=True)]
-        place = moves[0] & 0xFFFF
+        place = next_state(moves[0])
 
 
 def piece_of(voices, meter=(4, 4)):

@@ -23,6 +23,7 @@ from mlxgen.music.encode import pitch_ids
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.grammar import MAX_VOICES
+from mlxgen.sampling.lookup import look_up, look_up_row, make_table
 from mlxgen.sampling.motion import LASTS, SEMITONES, SINGS, SPELLED, VOICE
 
 NOTES = 10  # of a subject
@@ -51,8 +52,8 @@ class AnswerTables(NamedTuple):
     ids: mx.array  # (1, V) int32: 0, 1, 2, ...
     places: mx.array  # (1, NOTES + 3) int32: 0, 1, 2, ...
     looked_at: mx.array  # (1, 2) int32: places of the coming note and of the one just sung, less the count
-    calls: mx.array  # (256, V) logits, by what is asked of each voice, two bits a voice
-    spellings: mx.array  # (256, V) logits for what spells a pitch; then the same without its octave
+    calls: mx.array  # (256, V) in one row, logits, by what is asked of each voice, two bits a voice
+    spellings: mx.array  # (256, V) in one row, logits for what spells a pitch, then without its octave
     follow: mx.array  # logits of the subject's next duration
 
 
@@ -94,7 +95,7 @@ def make_answer_tables(vocab: Vocab, context: Context) -> AnswerTables:
     count = [list(range(most)) for most in (len(vocab), len(START_SUBJECT))]
     follow = FOLLOWS_OF_FORM.get(context.form, FOLLOW)
     return AnswerTables(*(mx.array([numbers], dtype=mx.int32) for numbers in (*count, [1, 0])),
-                        mx.array(_calls(vocab)), mx.array(follow * _spellings(vocab, context)),
+                        make_table(_calls(vocab)), make_table(follow * _spellings(vocab, context)),
                         mx.array(follow))
 
 
@@ -105,14 +106,14 @@ def _own(entries):
 
 
 def _situation(entries: mx.array) -> mx.array:
-    """(B, 1) entries -> (B,) rows of `AnswerTables.calls`."""
+    """(B, 1) entries -> (B, 1) rows of `AnswerTables.calls`."""
     asked = []
     for voice in range(MAX_VOICES):
         entry = entries >> ENTRY_BITS * voice & _ENTRY
         short = mx.where(entry >> ORDER > 1, FOLLOWS, LEADS)
         short = mx.where((entry >> COUNT & _COUNT) < NOTES, short, DONE)
         asked.append(mx.where(entry == 0, ABSENT, short) << 2 * voice)
-    return (asked[0] | asked[1] | asked[2] | asked[3]).squeeze(-1)
+    return asked[0] | asked[1] | asked[2] | asked[3]
 
 
 def apply_answers(logits: mx.array, entries: mx.array, subject: mx.array, tables: AnswerTables) -> mx.array:
@@ -126,16 +127,16 @@ def apply_answers(logits: mx.array, entries: mx.array, subject: mx.array, tables
     wanted = mx.where(count > 0, first + coming - opening, opening + fifth)
     known = (coming > 0) & (wanted > 0) & (wanted <= _PITCH)
     row = mx.where(known, wanted + mx.where(count > 0, 0, _PITCH + 1), 0)
-    pull = mx.take(tables.spellings, row.squeeze(-1), axis=0)
+    pull = look_up_row(tables.spellings, row, logits.shape[-1])
     pull = pull + mx.where((tables.ids == sung) & (sung > 0), tables.follow, 0.0)
-    return logits + pull + mx.take(tables.calls, _situation(entries), axis=0)
+    return logits + pull + look_up_row(tables.calls, _situation(entries), logits.shape[-1])
 
 
 def advance_answers(entries: mx.array, subject: mx.array, ids: mx.array, lanes: mx.array, facts: mx.array,
                     tables: AnswerTables) -> tuple[mx.array, mx.array]:
-    """Entries and subject after one more id a row; ids (B, 1), lanes as they were before it, facts (V,) of
+    """Entries and subject after one more id a row; ids (B, 1), lanes as they were before it, facts (1, V) of
     `motion.lane_facts`."""
-    fact = mx.take(facts, ids)
+    fact = look_up(facts, ids)
     pitch = mx.clip((lanes[:, :1] >> SPELLED & 255) + (fact >> SEMITONES), 1, _PITCH)
     (own, shift), entered = _own(entries), entries >> ENTERED
     sings, lasts, voice = (fact & SINGS) != 0, (fact & LASTS) != 0, fact & VOICE

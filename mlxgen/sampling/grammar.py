@@ -153,12 +153,12 @@ class _Builder:
             stress[self.at(layer, position, *place)] = (position in beats) + 2 * (comes in beats)
         ask[:, self.ids.eos] = 0
         ends = [*good, *(self.control(layer, "end") for layer in range(self.layers))]
-        ask[ends, self.ids.eos] = self.layout.always
+        ask[ends, self.ids.eos] = self.layout.gate()
         return Grammar(self.layout, self.gates, ask, stress, self.moves, self.control(0, "start"),
                        self.unit_ticks)
 
     def _allow(self, state: int, *tokens: int | None, gate: int | None = None) -> None:
-        gate = self.layout.always if gate is None else gate
+        gate = self.layout.gate() if gate is None else gate
         self.gates[state, [token for token in tokens if token is not None]] = gate
 
     def _allow_controls(self, layer: int) -> None:

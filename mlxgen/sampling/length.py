@@ -20,6 +20,7 @@ from mlxgen.music.theory import beat_ticks, degree_to_pitch
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import ANY_LENGTH, Context
 from mlxgen.sampling.grammar import Grammar
+from mlxgen.sampling.lookup import look_up, look_up_row, make_table
 from mlxgen.sampling.motion import BEFORE, PITCH, SPELLED, WRITTEN
 from mlxgen.sampling.registers import MAX_VOICES, Layout
 
@@ -44,15 +45,15 @@ class LengthTables(NamedTuple):
     early: mx.array  # from which a close is pressed for
     late: mx.array
     slope: mx.array  # logits a bar
-    stress: mx.array  # (S,) int32: Grammar.stress, and 4 where a piece may end well
-    roles: mx.array  # (4 * 128 * 128,) int32: what a voice adds, by the pitches that it sang before and sings
+    stress: mx.array  # (1, S) int32: Grammar.stress, and 4 where a piece may end well
+    roles: mx.array  # (1, 4 * 128 * 128) int32: what a voice adds, by the pitches it sang before and sings
     voices: mx.array  # (1, 4) int32: where a voice's begin
     bass: mx.array  # (1, 4) int32: BASS for the lowest, 0 for the others
     upper: mx.array  # (1, 4) int32: UNEVEN for the other voices that there are
     counts: mx.array  # (1, 4): where each voice's count stands in the grammar's register
     last: mx.array  # where the lowest voice's does
-    # (4 + 2 * counts, V) logits of an upper voice and of the lowest: none, to a dominant, and to the tonic
-    # chord by what is left of the highest voice's note
+    # (4 + 2 * counts, V) in one row, logits of an upper voice and of the lowest: none, to a dominant, and to
+    # the tonic chord by what is left of the highest voice's note
     bent: mx.array
 
 
@@ -73,14 +74,14 @@ def make_length_tables(vocab: Vocab, context: Context, grammar: Grammar) -> Leng
             _ways_home(vocab, context, grammar)]
     return LengthTables(mx.array(np.arange(len(vocab))[None] == end), mx.array(vocab["BAR"], dtype=mx.int32),
                         *bars, mx.array(PRESS / (most - early + 1)),
-                        mx.array(stress, dtype=mx.int32),
-                        mx.array(_roles(context, lowest)),
+                        make_table(stress, mx.int32),
+                        make_table(_roles(context, lowest)),
                         mx.array(voices << 2 * BEFORE, dtype=mx.int32),
                         mx.array(BASS * (voices == lowest), dtype=mx.int32),
                         mx.array(UNEVEN * (voices < lowest), dtype=mx.int32),
                         *(mx.array(grammar.layout.step * which, dtype=grammar.layout.counted_as)
                           for which in (voices, lowest)),
-                        mx.array(np.concatenate(bent), dtype=mx.float32))
+                        make_table(np.concatenate(bent), mx.float32))
 
 
 def _roles(context: Context, lowest: int) -> np.ndarray:
@@ -136,8 +137,8 @@ def _tones(vocab: Vocab, context: Context, chord: tuple[int, ...], bass: int) ->
 def apply_length(logits: mx.array, bars: mx.array, place: mx.array, register: mx.array, lanes: mx.array,
                  tables: LengthTables, layout: Layout) -> mx.array:
     """(B, V) logits, (B, 1) bars begun, (B, 1) grammar states, (B, 1) registers, (B, 4) lanes -> (B, V)."""
-    stress = mx.take(tables.stress, place)  # (B, 1)
-    added = mx.take(tables.roles, lanes & (1 << SPELLED) - 1 | tables.voices)
+    stress = look_up(tables.stress, place)  # (B, 1)
+    added = look_up(tables.roles, lanes & (1 << SPELLED) - 1 | tables.voices)
     left = register.astype(layout.counted_as)
     uneven = (left >> tables.counts & layout.longest) != (left >> tables.last & layout.longest)
     added = added + mx.where(uneven, tables.upper, 0)
@@ -153,4 +154,4 @@ def apply_length(logits: mx.array, bars: mx.array, place: mx.array, register: mx
     home = 2 + (left & layout.longest)
     way = mx.where(dominant & ((stress & 1) != 0), home, mx.where((stress & 2) != 0, 1, 0))
     row = mx.where(bars >= tables.early, 2 * way + mx.where((found & BASS) != 0, 1, 0), 0)
-    return logits + push + mx.take(tables.bent, row.squeeze(-1), axis=0)
+    return logits + push + look_up_row(tables.bent, row, logits.shape[-1])

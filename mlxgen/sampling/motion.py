@@ -31,6 +31,7 @@ from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.character import AMOUNTS, steps_above, usual_words
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.home import make_home
+from mlxgen.sampling.lookup import look_up, look_up_row, make_table
 from mlxgen.sampling.registers import MAX_VOICES
 from mlxgen.sampling.tessitura import make_tessitura
 
@@ -58,6 +59,7 @@ ALTERED = {"major": {"SHARP": 5, "FLAT": 9}, "minor": {"SHARP": 10, "FLAT": 0}}
 # semitone off, in parallel
 CROSSED_BIT, CLASHED_BIT, AGAIN_BIT = 3, 6, 9
 KEPT, CROSSED, CLASHED, AGAIN = 7, 1 << CROSSED_BIT, 1 << CLASHED_BIT, 1 << AGAIN_BIT
+STAYS = 8 * AGAIN  # beside that: the pitch is what the voice sang before
 # a row of `meets`: what another voice sings (7 bits), whether it is named higher, and how the two moved here:
 # 0, or from a distance of PERFECT[0] (1) or PERFECT[1] (2)
 ABOVE, WATCHED, MEETINGS = PITCH + 1, 2 * (PITCH + 1), 6 * (PITCH + 1)
@@ -66,7 +68,7 @@ ABOVE, WATCHED, MEETINGS = PITCH + 1, 2 * (PITCH + 1), 6 * (PITCH + 1)
 class LaneTables(NamedTuple):
     """What the rule knows of the ids of one context."""
 
-    facts: mx.array  # (V,) int32
+    facts: mx.array  # (1, V) int32
     levels: mx.array  # (V,) int32: semitones above what is spelled; NO_LEVEL of ids that sing nothing
     counted: mx.array  # (V,) int32: which of what is found counts for an id
     numbers: mx.array  # (4,) int32: 1 to 4
@@ -74,11 +76,8 @@ class LaneTables(NamedTuple):
     # from MEETINGS on, by what a voice sang before, whether it is sung again
     meets: mx.array
     kept: mx.array | None  # MEETINGS; None: what was sung before does not matter
-    parallels: mx.array  # logits
-    clashes: mx.array
-    crossings: mx.array
-    harmony: mx.array
-    usual: mx.array  # (8 * 256, V) logits of `tessitura` and `home`, by voice and what is spelled
+    motion: mx.array  # (1, 2 * STAYS) logits by what is found, and whether the voice stays where it was
+    usual: mx.array  # (8 * 256, V) in one row, logits of `tessitura` and `home`, by voice and what is spelled
 
 
 @lru_cache(maxsize=16)
@@ -114,15 +113,22 @@ def make_lane_tables(vocab: Vocab, context: Context, rules: frozenset[str]) -> L
     clashes = TENSIONS[int(np.sign(tension))] if tension else (
         CLASHES.get(context.form, 0.0) if "clashes" in rules else 0.0)
     meets = _meetings(DISSONANCES if tension else SEMITONE)
-    return LaneTables(mx.array(facts, dtype=mx.int32), mx.array(levels, dtype=mx.int32),
+    return LaneTables(make_table(facts, mx.int32), mx.array(levels, dtype=mx.int32),
                       mx.array(counted, dtype=mx.int32),
                       mx.array(list(range(1, MAX_VOICES + 1)), dtype=mx.int32),
                       mx.array(meets, dtype=mx.int32),
                       mx.array(MEETINGS, dtype=mx.int32) if harmony else None,
-                      mx.array(PARALLELS if "parallels" in rules else 0.0),
-                      mx.array(clashes),
-                      mx.array(CROSSINGS if "crossings" in rules else 0.0), mx.array(harmony),
-                      mx.array(_usual(vocab, context, "tessitura" in rules, "home" in rules)))
+                      make_table(_motion(PARALLELS * ("parallels" in rules), clashes,
+                                         CROSSINGS * ("crossings" in rules), harmony), mx.float32),
+                      make_table(_usual(vocab, context, "tessitura" in rules, "home" in rules), mx.float32))
+
+
+def _motion(parallels: float, clashes: float, crossings: float, harmony: float) -> np.ndarray:
+    """`LaneTables.motion`."""
+    found, stays = np.arange(STAYS), np.arange(2)[:, None]
+    moved = (found >= AGAIN) & (stays == 0)
+    logits = np.where(moved, parallels, np.where(found & KEPT, harmony, 0.0))
+    return logits + clashes * (found >> CLASHED_BIT & KEPT) + crossings * (found >> CROSSED_BIT & KEPT)
 
 
 def _levels(vocab: Vocab, context: Context) -> tuple[np.ndarray, np.ndarray]:
@@ -156,30 +162,30 @@ def _usual(vocab: Vocab, context: Context, tessitura: bool, home: bool) -> np.nd
 
 def apply_motion(logits: mx.array, lanes: mx.array, tables: LaneTables) -> mx.array:
     """(B, V) logits and (B, 4) lanes -> (B, V), biased where a pitch makes parallels, crosses or stays."""
-    now, before, written = lanes & PITCH, lanes >> BEFORE & PITCH, lanes >> WRITTEN
-    lane = tables.numbers << 15 | (lanes >> SPELLED & _SPELLED) << 7 | before
-    writing = mx.max(lane * written, axis=1, keepdims=True)  # (B, 1): the lane of the voice being written
-    own, spelled = writing & PITCH, writing >> 7 & _SPELLED
+    lane = tables.numbers << 15 | lanes >> BEFORE & (1 << 15) - 1
+    # (B, 1): the lane of the voice being written, what it sang before lowest
+    writing = mx.max(mx.where(lanes >> WRITTEN != 0, lane, 0), axis=1, keepdims=True)
+    # what several kernels need is spelled differently in each, or it would be a kernel of its own
+    now, before = lanes & PITCH, (lanes & PITCH << BEFORE) >> BEFORE
+    own, spelled = writing & PITCH, (writing & _SPELLED << 7) >> 7
     distance = mx.abs(own - before) % 12
-    moved = (own > 0) & (before > 0) & (now != before)
-    watched = mx.where(distance == PERFECT[0], 1, mx.where(distance == PERFECT[1], 2, 0))
-    above = mx.where(tables.numbers < (writing >> 15), ABOVE, 0)
-    row = mx.where(written == 0, now + above + mx.where(moved, WATCHED, 0) * watched, 0)
+    silent = lanes < 1 << WRITTEN  # not being written
+    moved = (own * before > 0) & (now != before) & silent
+    watched = mx.where(distance == PERFECT[0], WATCHED, mx.where(distance == PERFECT[1], 2 * WATCHED, 0))
+    above = ABOVE * (tables.numbers < (writing >> 15))
+    row = moved * watched + silent * (now + above)
     if tables.kept is not None:
         row = mx.concatenate([row, before + tables.kept], axis=1)
     found = mx.sum(mx.take(tables.meets, row, axis=0), axis=1)  # (B, PITCH + 1)
     pitch = mx.clip(spelled + tables.levels, 0, PITCH)  # (B, V)
-    found = mx.take_along_axis(found, pitch, axis=1) & tables.counted
-    motion = mx.where((found & KEPT) > 0, tables.harmony, 0.0)
-    motion = mx.where((found >= AGAIN) & (pitch != own), tables.parallels, motion)
-    motion = motion + tables.clashes * (found >> CLASHED_BIT & KEPT)
-    usual = mx.take(tables.usual, (writing >> 7).squeeze(-1), axis=0)
-    return logits + ((motion + tables.crossings * (found >> CROSSED_BIT & KEPT)) + usual)
+    stays = STAYS * ((pitch - writing & PITCH) == 0)
+    motion = look_up(tables.motion, mx.take_along_axis(found, pitch, axis=1) & tables.counted | stays)
+    return logits + (motion + look_up_row(tables.usual, writing >> 7, logits.shape[-1]))
 
 
 def advance_lanes(lanes: mx.array, ids: mx.array, tables: LaneTables) -> mx.array:
     """(B, 4) lanes after one more id a row; ids (B, 1)."""
-    fact = mx.take(tables.facts, ids)
+    fact = look_up(tables.facts, ids)
     now, before = lanes & PITCH, lanes >> BEFORE & PITCH
     spelled, written = lanes >> SPELLED & _SPELLED, lanes >> WRITTEN
     voice, semitones, sings = fact & VOICE, fact >> SEMITONES, (fact & SINGS) != 0

@@ -20,6 +20,7 @@ import numpy as np
 
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
+from mlxgen.sampling.lookup import look_up
 from mlxgen.sampling.motion import LASTS, SHIFTS
 
 # Shares of note values, counted in training pieces; in fugues, those in 4/4, among notes and steps of the
@@ -89,8 +90,8 @@ def apply_pace(logits: mx.array, values: mx.array, tables: PaceTables) -> mx.arr
 
 
 def advance_pace(values: mx.array, ids: mx.array, facts: mx.array, tables: PaceTables) -> mx.array:
-    """(B, V) counts after one more id a row; ids (B, 1), facts (V,) of `motion.lane_facts`."""
-    counts = (mx.take(facts, ids) & tables.counted) != 0
+    """(B, V) counts after one more id a row; ids (B, 1), facts (1, V) of `motion.lane_facts`."""
+    counts = (look_up(facts, ids) & tables.counted) != 0
     older = values - (values >> MEMORY)
     return mx.where(counts, older + mx.where(tables.ids == ids, NOTE, 0), values)
 

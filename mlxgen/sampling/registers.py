@@ -20,8 +20,8 @@ from mlxgen.music.vocab import Vocab
 MAX_VOICES = 4
 START_REGISTER = 0
 COARSEST_TICKS = 60  # a 32nd: the shortest beat of a meter
-# a move: the next state (16 bits), units that pass (8), a value (8) for the register, where, its width
-ELAPSED, VALUE, AT, WIDTH = 16, 24, 32, 38
+# a move: units that pass (8 bits), the next state (16), a value (8) for the register, where, its width
+STATE, VALUE, AT, WIDTH = 8, 24, 32, 38
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Layout:
     """bits: of a voice's count.
 
     A register: what is left of voice n from bit `step` (n - 1) on with a guard bit above it; the flags from
-    bit `flags` on. A gate: a limit (0 forbids), a bit for each voice that it asks about, needed flags.
+    bit `flags` on. A gate: a limit (0 forbids); for each voice that it asks about the bit above its guard;
+    from bit `gate_flags` on the flags that it needs. So one subtraction compares all voices with the limit.
     """
 
     bits: int = 6
@@ -53,16 +54,22 @@ class Layout:
         return self.step * MAX_VOICES
 
     @property
+    def ones(self) -> int:
+        """The lowest bit of every count."""
+        return sum(1 << self.step * voice for voice in range(MAX_VOICES))
+
+    @property
     def gate_voices(self) -> int:
-        return self.bits + 1
+        """The bits of all voices."""
+        return self.ones << self.step
 
     @property
     def gate_flags(self) -> int:
-        return self.gate_voices + MAX_VOICES
+        return self.step + 1
 
     @property
     def gate_type(self) -> type:
-        return np.int16 if self.gate_flags + MAX_VOICES < 16 else np.int32
+        return np.int32 if self.counted_as == mx.int32 else np.int64
 
     @property
     def counted_as(self) -> mx.Dtype:
@@ -72,8 +79,10 @@ class Layout:
     def gate(self, limit: int | None = None, voices: Iterable[int] = (), flags: Iterable[int] = ()) -> int:
         """Allowed while the shortest count of `voices` is below `limit` and a subject is open in `flags`."""
         limit = self.always if limit is None else limit
-        asked, needed = (sum(1 << voice - 1 for voice in those) for those in (voices, flags))
-        return limit | asked << self.gate_voices | needed << self.gate_flags
+        asked = sum(1 << self.step * voice for voice in voices)
+        if not asked and limit == self.always:
+            asked = self.gate_voices
+        return limit | asked | sum(1 << voice - 1 for voice in flags) << self.gate_flags
 
     def attack(self, state: int, voice: int, units: int) -> int:
         return pack_move(state, 0, units, self.step * (voice - 1), self.longest)
@@ -87,12 +96,11 @@ class Layout:
 
     def advance(self, register, move):
         """The register after a move: plain integers, or (B, 1) int64 arrays elementwise."""
-        elapsed, value = move >> ELAPSED & 255, move >> VALUE & 255
+        elapsed, value = move & 255, move >> VALUE & 255
         at, width = move >> AT & 63, move >> WIDTH & 255
-        ones = sum(1 << self.step * voice for voice in range(MAX_VOICES))
         flags = (1 << MAX_VOICES) - 1 << self.flags
-        guards = ones << self.bits
-        lowered = (register | guards) - elapsed * ones  # a field that would fall below 0 loses its guard
+        guards = self.ones << self.bits
+        lowered = (register | guards) - elapsed * self.ones  # a field that would fall below 0 loses its guard
         kept = lowered & guards
         left = lowered & (kept - (kept >> self.bits))
         return (left | (register & flags)) & ~(width << at) | (value << at)
@@ -100,22 +108,18 @@ class Layout:
     def pass_gates(self, gates: mx.array, register: mx.array) -> mx.array:
         """(B, V) gates against (B, 1) int64 registers: (B, V) bool."""
         register = register.astype(self.counted_as)
-        shortest = self.longest
-        for voice in range(MAX_VOICES):
-            count = register >> self.step * voice & self.longest
-            asked = (gates & 1 << self.gate_voices + voice) != 0
-            shortest = mx.minimum(shortest, mx.where(asked, count, self.longest))
-        needed = gates >> self.gate_flags & 15
-        is_open = ((register >> self.flags & 15) & needed) == needed
-        return (shortest < (gates & (2 * self.always - 1))) & is_open
+        limits = (gates & (2 * self.always - 1)) * self.ones
+        reached = (register | self.ones << self.bits) - limits << 1  # the bit above a guard: not below
+        below = gates & self.gate_voices & ~reached
+        missing = gates >> self.gate_flags & 15 & ~(register >> self.flags)
+        return (below != 0) & (missing == 0)
 
     def passes(self, gate: int, register: int) -> bool:
         """The same for one gate, in plain integers."""
-        counts = [register >> self.step * voice & self.longest for voice in range(MAX_VOICES)
-                  if gate >> self.gate_voices + voice & 1]
-        needed = gate >> self.gate_flags & 15
-        return (min(counts, default=self.longest) < gate % (2 * self.always)
-                and register >> self.flags & needed == needed)
+        limit, needed = gate & (2 * self.always - 1), gate >> self.gate_flags & 15
+        below = any(register >> self.step * voice & self.longest < limit for voice in range(MAX_VOICES)
+                    if gate >> self.step * (voice + 1) & 1)
+        return below and register >> self.flags & needed == needed
 
 
 LAYOUTS = (Layout(6), Layout(8))
@@ -137,4 +141,9 @@ def layout_of(vocab: Vocab) -> Layout:
 
 def pack_move(state: int, elapsed: int = 0, value: int = 0, at: int = 0, width: int = 0) -> int:
     """To `state`; all counts fall by `elapsed`; then the register's bits `width` << `at` become `value`."""
-    return state | elapsed << ELAPSED | value << VALUE | at << AT | width << WIDTH
+    return elapsed | state << STATE | value << VALUE | at << AT | width << WIDTH
+
+
+def next_state(move):
+    """Of a move: plain integers or arrays."""
+    return move >> STATE & 0xFFFF

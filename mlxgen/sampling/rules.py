@@ -27,6 +27,7 @@ from mlxgen.sampling.character import character_bias
 from mlxgen.sampling.context import Context, read_context
 from mlxgen.sampling.grammar import make_grammar
 from mlxgen.sampling.length import LengthTables, apply_length, make_length_tables
+from mlxgen.sampling.lookup import look_up, look_up_row, make_table
 from mlxgen.sampling.motion import (
     MOTION_RULES,
     START_LANES,
@@ -47,7 +48,7 @@ from mlxgen.sampling.pace import (
     make_pace_tables,
     start_values,
 )
-from mlxgen.sampling.registers import START_REGISTER, layout_of
+from mlxgen.sampling.registers import START_REGISTER, layout_of, next_state
 from mlxgen.sampling.soft import (
     START,
     UPSTREAM_RULES,
@@ -183,7 +184,7 @@ class Rules:
             entries, subject = advance_answers_row(entries, subject, token, row.lanes, fact)
         if asks_for_pace(row.context):
             values = advance_pace_row(values, token, fact, counted_facts(row.context.form))
-        return RowState(row.context, move & 0xFFFF, self._layout.advance(row.register, move),
+        return RowState(row.context, next_state(move), self._layout.advance(row.register, move),
                         *advance_soft_row((row.recent, row.memory), token, self.vocab),
                         advance_lanes_row(row.lanes, fact), entries, subject,
                         row.bars + (token == self.vocab["BAR"]), values)
@@ -244,8 +245,8 @@ class Rules:
     def _make_parts(self, context: Context) -> tuple:
         grammar = make_grammar(self.vocab, context, self.ruleset.ranges)
         ask, answers, pace = self.ruleset.eos == "ask", asks_for_answers(context), asks_for_pace(context)
-        make = {"place": lambda: mx.array(grammar.gates_ask if ask else grammar.gates),
-                "register": lambda: mx.array(grammar.moves.reshape(-1)),
+        make = {"place": lambda: make_table(grammar.gates_ask if ask else grammar.gates),
+                "register": lambda: make_table(grammar.moves),
                 "recent": lambda: (),
                 "memory": lambda: make_soft_tables(self.vocab, context, self._upstream),
                 "lanes": lambda: make_lane_tables(self.vocab, context, self._motion),
@@ -277,7 +278,7 @@ class Rules:
             allowed = apply_length(allowed, held["bars"], held["place"], held["register"],
                                    held["lanes"], LengthTables(*tables["bars"]), self._layout)
         if "place" in held:
-            gates = mx.take(tables["place"], held["place"].squeeze(-1), axis=0)  # (B, V)
+            gates = look_up_row(tables["place"], held["place"], len(self.vocab))
             allowed = mx.where(self._layout.pass_gates(gates, held["register"]), allowed, -mx.inf)
         if "memory" in held:
             softened = apply_soft(allowed, held["recent"], held["memory"], SoftTables(*tables["memory"]))
@@ -291,8 +292,8 @@ class Rules:
         """The state after one more id a row; ids (B, 1). Pure."""
         held, tables = self._named(state), self._named(arrays[1:])
         if "place" in held:
-            move = mx.take(tables["register"], held["place"] * len(self.vocab) + ids)  # (B, 1)
-            held["place"] = (move & 0xFFFF).astype(mx.int32)
+            move = look_up(tables["register"], held["place"] * len(self.vocab) + ids)  # (B, 1)
+            held["place"] = next_state(move).astype(mx.int32)
             held["register"] = self._layout.advance(held["register"], move)
         if "memory" in held:
             held["recent"], held["memory"] = advance_soft(held["recent"], held["memory"], ids,

@@ -18,6 +18,7 @@ from mlxgen.music.theory import degree_to_pitch
 from mlxgen.music.vocab import Vocab
 from mlxgen.sampling.context import Context
 from mlxgen.sampling.grammar import MAX_VOICES
+from mlxgen.sampling.lookup import look_up, look_up_row, make_table
 from mlxgen.sampling.ranges import upstream_range
 
 # range      no octave and degree outside the voice's range
@@ -48,9 +49,11 @@ class SoftTables(NamedTuple):
     """What upstream's rules do, by what is remembered, for one context and one set of rules."""
 
     ids: mx.array  # (1, V) int32: 0, 1, 2, ...
-    facts: mx.array  # (V,) int32: voice 0 (none) to 4, octave + 1 (0: none), sign + 1, kind; 3, 4, 2, 3 bits
-    pending: mx.array  # (512, V) float16: -inf where the range forbids
-    situation: mx.array  # (1024, V) float32: the offsets and bans of all rules but range, repeat and pattern
+    # (1, V) int32: voice 0 (none) to 4, octave + 1 (0: none), sign + 1, kind; 3, 4, 2, 3 bits
+    facts: mx.array
+    pending: mx.array  # (512, V) in one row, float16: -inf where the range forbids
+    # (1024, V) in one row, float32: the offsets and bans of all rules but range, repeat and pattern
+    situation: mx.array
     repeat: mx.array  # what the last id gets
     pattern: mx.array  # what each id of a repeated pattern gets
 
@@ -133,8 +136,8 @@ def make_soft_tables(vocab: Vocab, context: Context,
                      rules: frozenset[str] = frozenset(UPSTREAM_RULES)) -> SoftTables:
     pending = _outside(vocab, context) if "range" in rules else np.zeros((1 << _PENDING_BITS, len(vocab)))
     return SoftTables(mx.array([list(range(len(vocab)))], dtype=mx.int32),
-                      mx.array(_facts(vocab), dtype=mx.int32), mx.array(pending, dtype=mx.float16),
-                      mx.array(_situations(vocab, context, rules), dtype=mx.float32),
+                      make_table(_facts(vocab), mx.int32), make_table(pending, mx.float16),
+                      make_table(_situations(vocab, context, rules), mx.float32),
                       mx.array(-1.0 if "repeat" in rules else 0.0),
                       mx.array(-2.0 if "pattern" in rules else 0.0))
 
@@ -142,23 +145,22 @@ def make_soft_tables(vocab: Vocab, context: Context,
 def apply_soft(logits: mx.array, recent: mx.array, state: mx.array, tables: SoftTables) -> mx.array:
     """(B, V) logits, recent (B, 1) int64 and state (B, 1) int32, the two integers remembered -> (B, V) with
     the rules of the tables applied."""
-    ids = tables.ids
-    warm, state = state >> _WARM & 1, state.squeeze(-1)
-    pending = mx.take(tables.pending, state & (1 << _PENDING_BITS) - 1, axis=0)
+    ids, size = tables.ids, logits.shape[-1]
+    pending = look_up_row(tables.pending, state & (1 << _PENDING_BITS) - 1, size)
     row = state >> _WARM & (1 << _SITUATION_BITS) - 1 | state >> _ENOUGH << _SITUATION_BITS
-    logits = logits + pending + mx.take(tables.situation, row, axis=0)
-    logits = logits + mx.where(ids == (recent & NO_ID), warm * tables.repeat, 0.0)
     half = ID_BITS * RECENT // 2
     again = recent >> half == (recent & (1 << half) - 1)  # of a row without ids too: it then names none
-    for place in range(RECENT // 2):
-        logits = logits + mx.where(again & (ids == (recent >> ID_BITS * place & NO_ID)), tables.pattern, 0.0)
-    return logits
+    last = ids == (recent & NO_ID)
+    before, first = ((ids == (recent >> ID_BITS * place & NO_ID)).astype(mx.float32) for place in (1, 2))
+    logits = logits + tables.repeat * (((state & 1 << _WARM) != 0) & last)
+    logits = logits + pending + look_up_row(tables.situation, row, size)
+    return tables.pattern * (again * ((first + last) + before)) + logits
 
 
 def advance_soft(recent: mx.array, state: mx.array, ids: mx.array,
                  tables: SoftTables) -> tuple[mx.array, mx.array]:
     """Recent and state after one more id a row; ids (B, 1)."""
-    fact = mx.take(tables.facts, ids)
+    fact = look_up(tables.facts, ids)
     recent = (recent & (1 << ID_BITS * (RECENT - 1)) - 1) << ID_BITS | ids
     voice, octave, sign, kind = fact & 7, fact >> OCTAVE & 15, fact >> SIGN & 3, fact >> KIND
     named, parted, ended, shifted = voice > 0, kind == SEPARATOR, kind == DURATION, kind == TIME
@@ -167,12 +169,12 @@ def advance_soft(recent: mx.array, state: mx.array, ids: mx.array,
     moved = shifted | (kind == LINE) | parted
     own = mx.left_shift(1, mx.maximum(mx.where(named, voice, before) - 1, 0))
     instant = mx.where(moved, 0, state >> INSTANT & 15) | mx.where(named, own, 0)
-    state = (mx.where(named, voice, before)
-             | mx.where(octave > 0, octave, mx.where(drops, 0, state >> OCTAVE & 15)) << OCTAVE
-             | mx.where(sign != 1, sign, mx.where((octave > 0) | drops, 1, state >> SIGN & 3)) << SIGN
-             | mx.where(named | parted, 0, mx.minimum(notes + ended, _MOST_NOTES)) << NOTES
-             | (state >> SOUNDED & 15 | mx.where(ended, own, 0)) << SOUNDED
-             | instant << INSTANT | mx.minimum(count + 1, RECENT) << COUNT)
+    pending = (mx.where(octave > 0, octave, mx.where(drops, 0, state >> OCTAVE & 15)) << OCTAVE
+               | mx.where(sign != 1, sign, mx.where((octave > 0) | drops, 1, state >> SIGN & 3)) << SIGN)
+    heard = (state >> SOUNDED & 15 | mx.where(ended, own, 0)) << SOUNDED | instant << INSTANT
+    counted = (mx.where(named | parted, 0, mx.minimum(notes + ended, _MOST_NOTES)) << NOTES
+               | mx.minimum(count + 1, RECENT) << COUNT)
+    state = (pending | heard) | (counted | mx.where(named, voice, before))
     return recent, state
 
 

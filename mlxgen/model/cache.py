@@ -33,7 +33,7 @@ from mlxgen.model.positions import make_beta
 from mlxgen.model.ring import ANCHOR_STRIDE, Ring, RingPlan, RingShape
 from mlxgen.model.streams import block_streams
 
-BLOCKS = (16, 64, 256)  # a prefill is cut into blocks of the last; the rest is padded to one of these
+BLOCKS = (16, 32, 64, 256)  # a prefill is cut into blocks of the last; the rest is padded to one of these
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""The layers for a single token on a CPU in float32: their matrices in panels of a few columns.
+"""The layers for few tokens on a CPU in float32: their matrices in panels of a few columns.
 
-A BLAS multiplies one row by a block of 64 columns after another. In a matrix whose rows are longer every row
-of a block lies somewhere else, and a processor does not foresee where: OpenBLAS read 20 to 37 GB/s of the
-products of a step where the same memory gave 60 in one sweep (Linux, two cores, neighbours). In panels each
-block is one sweep: 57 to 66.
+A BLAS multiplies rows by a block of 64 columns after another. In a matrix whose rows are longer every row of
+a block lies somewhere else, and a processor does not foresee where: of the products of a step OpenBLAS read
+20 to 37 GB/s for one token and 7 for eight, where the same memory gave 60 in one sweep (Linux, two cores,
+neighbours). In panels each block is one sweep: 57 to 66 and 23, which is all that the core can multiply.
 
-`mx.gather_mm` multiplies the one row by every panel, without an operation that repeats it. Products and the
-residual stream stay in panels (1, P, 1, W), which lie in memory as (1, P W) does.
+`mx.gather_mm` multiplies the same rows by every panel, without an operation that repeats them. A product
+(1, P, R, W) of a single row lies in memory as (1, P W) does; of several it is copied.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import mlx.core as mx
 
 from mlxgen.model.blocks import NORM_EPS, Block
 from mlxgen.model.exponentials import gate_at_once, softplus_where
+from mlxgen.model.folded import inverse_root
 from mlxgen.model.pages import pack
 
 WIDTHS = (64, 32, 16)  # columns of a panel, the best first
+MOST_ROWS = 32  # of more a product is as fast without
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,7 @@ class Panels:
     def __init__(self, width: int, embedding: mx.array, first: mx.array, blocks: list[Block],
                  lifted: mx.array | None):
         """embedding (V, d); first and lifted: see Model."""
-        self.first = first
-        self.embedding = mx.contiguous(embedding.reshape(len(embedding), -1, 1, width))
+        self.first, self.embedding = first, embedding
         self.lifted = None if lifted is None else lifted.reshape(1, -1, 1, width)
         names = [[name for name in ("qkv", "out", "gate_up", "down") if getattr(block, name) is not None]
                  for block in blocks]
@@ -52,23 +53,26 @@ class Panels:
             PanelBlock(**{"qkv": None} | {name: next(packed) for name in own},
                        qkv_bias=None if block.qkv_bias is None else block.qkv_bias.reshape(1, -1, 1, width))
             for block, own in zip(blocks, names, strict=True)]
-        mx.eval(self.embedding, [] if self.lifted is None else self.lifted,
+        mx.eval([] if self.lifted is None else self.lifted,
                 [block.qkv_bias for block in self.blocks if block.qkv_bias is not None])
 
     def hidden(self, ids: mx.array, attend: Callable[[int, mx.array], mx.array]) -> mx.array:
-        """Model.hidden of ids (1,): (1, d)."""
-        x = self.embedding[ids]
+        """Model.hidden."""
+        lead, ids = ids.shape, ids.flatten()
+        x = self.embedding[ids]  # (R, d)
         for layer, block in enumerate(self.blocks):
             joined = self.first[ids] if block.qkv is None else self.join_heads(block, x)
-            x = x + multiply(attend(layer, joined), block.out)
-            gated = gate_at_once(*mx.split(multiply(normalize(x), block.gate_up), 2, axis=1))
-            x = x + multiply(gated.reshape(1, -1), block.down)
-        return x.reshape(1, -1)
+            x = x + as_rows(multiply(attend(layer, joined).flatten(0, -2), block.out))
+            gate, up = mx.split(multiply(normalize(x), block.gate_up), 2, axis=1)
+            x = x + as_rows(multiply(as_rows(gate_at_once(gate, up)), block.down))
+        return x if len(lead) == 1 else mx.unflatten(x, 0, lead)
 
     def join_heads(self, block: PanelBlock, x: mx.array) -> mx.array:
+        """Numbers of a token side by side, in any shape."""
         product = multiply(normalize(x), block.qkv)
-        return (product + block.qkv_bias if self.lifted is None
-                else finish_lifted(product, block.qkv_bias, self.lifted))
+        joined = (product + block.qkv_bias if self.lifted is None
+                  else finish_lifted(product, block.qkv_bias, self.lifted))
+        return joined if len(x) == 1 else as_rows(joined)
 
 
 def make_panels(embedding: mx.array, first: mx.array, blocks: list[Block],
@@ -84,9 +88,20 @@ def in_panels(matrix: mx.array, width: int) -> mx.array:
     return mx.contiguous(matrix.reshape(len(matrix), -1, width).swapaxes(0, 1))
 
 
-def multiply(row: mx.array, panels: mx.array) -> mx.array:
-    """(1, K) times (P, K, W): (1, P, 1, W)."""
-    return mx.gather_mm(row, panels, *_each(len(panels)))
+def multiply(rows: mx.array, panels: mx.array) -> mx.array:
+    """(R, K) times (P, K, W): (1, P, R, W)."""
+    return mx.gather_mm(rows, panels, *_each(len(panels)))
+
+
+def as_rows(product: mx.array) -> mx.array:
+    """(1, P, R, W) -> (R, P W)."""
+    rows = product.shape[2]
+    return (product if rows == 1 else product.swapaxes(1, 2)).reshape(rows, -1)
+
+
+def normalize(x: mx.array) -> mx.array:
+    """What a folded matrix takes."""
+    return x * inverse_root(x, NORM_EPS)
 
 
 @mx.compile
@@ -94,15 +109,9 @@ def finish_lifted(product: mx.array, bias: mx.array, lifted: mx.array) -> mx.arr
     return softplus_where(product + bias, lifted)
 
 
-def normalize(x: mx.array) -> mx.array:
-    """What a folded matrix takes: (1, d)."""
-    total = (mx.square(x) + NORM_EPS).sum(axis=(0, 1, 2, 3), keepdims=True)
-    return (x * mx.rsqrt(total)).reshape(1, -1)
-
-
 @lru_cache(maxsize=32)
 def _each(count: int) -> tuple[mx.array, mx.array]:
-    """The one row for every panel, and every panel: (1, count) uint32."""
+    """The same rows for every panel, and every panel: (1, count) uint32."""
     indices = mx.zeros((1, count), mx.uint32), mx.arange(count, dtype=mx.uint32)[None]
     mx.eval(indices)
     return indices

@@ -22,7 +22,7 @@ from mlxgen.model.compiled import CompiledTable
 from mlxgen.model.config import ModelConfig
 from mlxgen.model.exponentials import apply_softplus, apply_swiglu
 from mlxgen.model.folded import make_gated, make_heads
-from mlxgen.model.panels import make_panels
+from mlxgen.model.panels import MOST_ROWS, make_panels
 from mlxgen.model.positions import has_beta, make_beta, make_positions
 from mlxgen.model.ring import RingShape, visible_slots
 from mlxgen.model.streams import on_cpu, spread
@@ -106,8 +106,8 @@ class Model:
         """ids (B, T), or (B,) for one token a row -> (..., d) before the last norm; attention is the
         caller's. streams: the tokens are dealt out to them, where a layer takes them one by one.
         """
-        if self.panels is not None and ids.size == 1:
-            return self.panels.hidden(ids.reshape(-1), attend)
+        if self.panels is not None and ids.size <= MOST_ROWS:
+            return self.panels.hidden(ids, attend)
         x = self.embedding[ids]
         for layer, block in enumerate(self.blocks):
             joined = self.first[ids] if block.qkv is None else self.join_heads(block, x)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import KINDS, make_model
 
-from mlxgen.model.panels import MOST_ROWS, WIDTHS, as_rows, in_panels, multiply
+from mlxgen.model.panels import WIDTHS, as_rows, in_panels, multiply
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=st.integers(1, 9), size=st.integers(1, 90), panels=st.integers(1, 5),
+@given(rows=st.integers(1, 70), size=st.sampled_from([1, 7, 90, 704, 1408]), panels=st.integers(1, 5),
        width=st.sampled_from(WIDTHS), seed=st.integers(0, 1000))
 def test_a_product_in_panels_is_the_product(rows, size, panels, width, seed):
     random = np.random.default_rng(seed)
@@ -21,7 +21,7 @@ def test_a_product_in_panels_is_the_product(rows, size, panels, width, seed):
     left = mx.array(random.normal(size=(rows, size)).astype(np.float32))
     product = multiply(left, in_panels(matrix, width))
     assert product.shape == (1, panels, rows, width)
-    assert np.allclose(as_rows(product), left @ matrix, atol=1e-4)
+    assert np.allclose(as_rows(product), left @ matrix, atol=1e-3)
 
 
 def step_through(model, ids: mx.array) -> mx.array:
@@ -31,7 +31,7 @@ def step_through(model, ids: mx.array) -> mx.array:
 
 
 @pytest.mark.parametrize("sizes", [{}, {"embed_dim": 64, "ffn_dim": 96}, {"embed_dim": 128, "ffn_dim": 64}])
-@pytest.mark.parametrize("rows", [1, 3, MOST_ROWS])
+@pytest.mark.parametrize("rows", [1, 3, 32])
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_in_panels_are_steps(kind, rows, sizes):
     model, _ = make_model(kind, **sizes)
@@ -43,7 +43,7 @@ def test_steps_in_panels_are_steps(kind, rows, sizes):
     assert 0 < float(mx.abs(steps - step_through(model, ids)).max()) <= 1e-4  # they were taken
 
 
-@pytest.mark.parametrize("length", [1, 2, 16, MOST_ROWS])
+@pytest.mark.parametrize("length", [1, 2, 16, 60])
 def test_short_prompts_are_read_in_panels(length):
     model, _ = make_model("pope-gqa")
     ids = mx.array(np.random.default_rng(length).integers(0, 23, (1, 64)))

@@ -12,6 +12,7 @@ from mlxgen.model.pages import pack
 from mlxgen.model.streams import on_cpu
 
 NORM_EPS = 1e-6
+MATRICES = ("qkv", "out", "gate_up", "down")  # of a Block
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def make_block(config: ModelConfig, weights: dict[str, mx.array], layer: int, va
 
 def pack_blocks(blocks: list[Block]) -> list[Block]:
     """The same, with the float32 matrices side by side in memory."""
-    names = [[name for name in ("qkv", "out", "gate_up", "down")
+    names = [[name for name in MATRICES
               if getattr(block, name) is not None and getattr(block, name).dtype == mx.float32]
              for block in blocks]
     packed = iter(pack([getattr(block, name) for block, own in zip(blocks, names, strict=True)

@@ -74,7 +74,8 @@ def softplus_where(x: mx.array, lifted: mx.array | float) -> mx.array:
     return divide(SOFTPLUS, size, lifted) + (x + lifted * size) * (1 - 0.5 * lifted)
 
 
-def gate_from_polynomials(gate: mx.array, up: mx.array) -> mx.array:
+@mx.compile
+def gate_at_once(gate: mx.array, up: mx.array) -> mx.array:
     size = mx.abs(gate)
     return divide(SIGMOID, size, -size) * up + (gate + size) * 0.5 * up
 
@@ -93,9 +94,6 @@ def softplus_from_powers(x: mx.array) -> mx.array:
 def gate_from_powers(gate: mx.array, up: mx.array) -> mx.array:
     wide = gate.astype(mx.float32)
     return wide / (1 + mx.power(2.0, wide * -LOG2_E)) * up.astype(mx.float32)
-
-
-gate_at_once = mx.compile(gate_from_polynomials)
 
 
 def apply_softplus(x: mx.array) -> mx.array:

@@ -17,9 +17,9 @@ def fold(weights: mx.array, matrix: mx.array) -> mx.array:
     return weights[:, None] * matrix * len(weights) ** 0.5
 
 
-def inverse_root(x: mx.array, eps: float) -> mx.array:
-    """1 / sqrt(S) of every token: (..., 1)."""
-    return mx.rsqrt((mx.square(x) + eps).sum(axis=-1, keepdims=True))
+def normalize(x: mx.array, eps: float) -> mx.array:
+    """x / sqrt(S) of every token."""
+    return x * mx.rsqrt((mx.square(x) + eps).sum(axis=-1, keepdims=True))
 
 
 lift = mx.compile(softplus_where)
@@ -28,10 +28,10 @@ lift = mx.compile(softplus_where)
 def make_heads(x: mx.array, matrix: mx.array, bias: mx.array, lifted: mx.array | None,
                eps: float) -> mx.array:
     """norm(x) @ W + b (..., n), under softplus where `lifted` (1, n) is 1; None: nowhere."""
-    joined = mx.addmm(bias, x * inverse_root(x, eps), matrix)
+    joined = mx.addmm(bias, normalize(x, eps), matrix)
     return joined if lifted is None else lift(joined, lifted)
 
 
 def make_gated(x: mx.array, matrix: mx.array, eps: float) -> mx.array:
     """silu(gate) * up, [gate, up] = norm(x) @ W: (..., n / 2)."""
-    return gate_at_once(*mx.split((x * inverse_root(x, eps)) @ matrix, 2, axis=-1))
+    return gate_at_once(*mx.split(normalize(x, eps) @ matrix, 2, axis=-1))

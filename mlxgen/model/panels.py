@@ -3,7 +3,7 @@
 A BLAS multiplies rows by a block of 64 columns after another. In a matrix whose rows are longer every row of
 a block lies somewhere else, and a processor does not foresee where: of the products of a step OpenBLAS read
 20 to 37 GB/s for one token and 7 for eight, where the same memory gave 60 in one sweep (Linux, two cores,
-neighbours). In panels each block is one sweep: 57 to 66 and 23, which is all that the core can multiply. More
+neighbours). In panels each block is one sweep: 57 to 66 and 23. More
 rows are taken some at a time: of 64 at once OpenBLAS packs both sides first.
 
 `mx.gather_mm` multiplies the same rows by every panel, without an operation that repeats them. A product
@@ -13,50 +13,31 @@ rows are taken some at a time: of 64 at once OpenBLAS packs both sides first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 
 import mlx.core as mx
 import numpy as np
 
 from mlxgen.model.attention import UNPACKED
-from mlxgen.model.blocks import NORM_EPS, Block
+from mlxgen.model.blocks import MATRICES, NORM_EPS, Block, pack_blocks
 from mlxgen.model.exponentials import gate_at_once, softplus_where
-from mlxgen.model.folded import inverse_root
-from mlxgen.model.pages import pack
+from mlxgen.model.folded import normalize
 
 WIDTHS = (64, 32, 16)  # columns of a panel, the best first
-MOST_ROWS = 128  # of more a product is as fast without
+MOST_ROWS = 128  # .88 of the time for 100; the blocks of a long prompt are dealt out to the cores instead
 LEAST = 4  # rows at a time; fewer are not worth it
 
 
-@dataclass(frozen=True)
-class PanelBlock:
-    """One layer, see Block; matrices (K, N) as (N / W, K, W). The first has no qkv and no bias."""
-
-    qkv: mx.array | None
-    qkv_bias: mx.array | None  # (1, N / W, 1, W)
-    out: mx.array
-    gate_up: mx.array
-    down: mx.array
-
-
 class Panels:
-    """The layers of a folded model, again."""
+    """The layers of a folded model, again: Blocks whose matrices (K, N) are (N / W, K, W)."""
 
     def __init__(self, width: int, embedding: mx.array, first: mx.array, blocks: list[Block],
                  lifted: mx.array | None):
         """embedding (V, d); first and lifted: see Model."""
         self.first, self.embedding = first, embedding
         self.lifted = None if lifted is None else lifted.reshape(1, -1, 1, width)
-        names = [[name for name in ("qkv", "out", "gate_up", "down") if getattr(block, name) is not None]
-                 for block in blocks]
-        packed = iter(pack([in_panels(getattr(block, name), width)
-                            for block, own in zip(blocks, names, strict=True) for name in own]))
-        self.blocks = [
-            PanelBlock(**{"qkv": None} | {name: next(packed) for name in own},
-                       qkv_bias=None if block.qkv_bias is None else block.qkv_bias.reshape(1, -1, 1, width))
-            for block, own in zip(blocks, names, strict=True)]
+        self.blocks = pack_blocks([put_in_panels(block, width) for block in blocks])
         mx.eval([] if self.lifted is None else self.lifted,
                 [block.qkv_bias for block in self.blocks if block.qkv_bias is not None])
 
@@ -67,13 +48,13 @@ class Panels:
         for layer, block in enumerate(self.blocks):
             joined = self.first[ids] if block.qkv is None else self.join_heads(block, x)
             x = x + as_rows(multiply(attend(layer, joined).flatten(0, -2), block.out))
-            gate, up = mx.split(multiply(normalize(x), block.gate_up), 2, axis=1)
+            gate, up = mx.split(multiply(normalize(x, NORM_EPS), block.gate_up), 2, axis=1)
             x = x + as_rows(multiply(as_rows(gate_at_once(gate, up)), block.down))
         return x if len(lead) == 1 else mx.unflatten(x, 0, lead)
 
-    def join_heads(self, block: PanelBlock, x: mx.array) -> mx.array:
+    def join_heads(self, block: Block, x: mx.array) -> mx.array:
         """Numbers of a token side by side, in any shape."""
-        product = multiply(normalize(x), block.qkv)
+        product = multiply(normalize(x, NORM_EPS), block.qkv)
         joined = (product + block.qkv_bias if self.lifted is None
                   else finish_lifted(product, block.qkv_bias, self.lifted))
         return joined if len(x) == 1 else as_rows(joined)
@@ -85,6 +66,13 @@ def make_panels(embedding: mx.array, first: mx.array, blocks: list[Block],
     sizes = embedding.shape[1], first.shape[1], blocks[0].down.shape[0]
     width = next((width for width in WIDTHS if all(size % width == 0 for size in sizes)), None)
     return None if width is None else Panels(width, embedding, first, blocks, lifted)
+
+
+def put_in_panels(block: Block, width: int) -> Block:
+    found = {name: getattr(block, name) for name in MATRICES}
+    bias = None if block.qkv_bias is None else block.qkv_bias.reshape(1, -1, 1, width)
+    return replace(block, qkv_bias=bias, **{name: in_panels(matrix, width)
+                                            for name, matrix in found.items() if matrix is not None})
 
 
 def in_panels(matrix: mx.array, width: int) -> mx.array:
@@ -109,11 +97,6 @@ def as_rows(product: mx.array) -> mx.array:
     """(1, P, R, W) -> (R, P W)."""
     rows = product.shape[2]
     return (product if rows == 1 else product.swapaxes(1, 2)).reshape(rows, -1)
-
-
-def normalize(x: mx.array) -> mx.array:
-    """What a folded matrix takes."""
-    return x * inverse_root(x, NORM_EPS)
 
 
 @mx.compile
